@@ -1,0 +1,1 @@
+"""From the workload's bytes on disk to CloudWatch Logs, losing nothing."""

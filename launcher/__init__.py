@@ -1,0 +1,1 @@
+"""The launcher: starts, follows and stops runs from the operator's machine."""

@@ -1,0 +1,49 @@
+"""One error base, exit codes as an enum: what the launcher says when something does not work."""
+
+from __future__ import annotations
+
+from enum import IntEnum, unique
+
+
+@unique
+class ExitCode(IntEnum):
+    """The launcher's exit codes."""
+
+    OK = 0
+    """What was asked is done; with --wait, the state was reached."""
+    INTERNAL = 1
+    """An error of solorun itself."""
+    USER = 2
+    """The input or the set-up needs a change; nothing was started."""
+    RUN_FAILED = 3
+    """The run that was followed or waited for ended as FAILED."""
+    RUN_CANCELLED = 4
+    """The run that was followed or waited for ended as CANCELLED."""
+    RUN_UNKNOWN = 5
+    """The machine of the run that was followed or waited for is gone without a final status."""
+    CLOUD = 6
+    """AWS could not do it now (capacity, throttling, network); trying again later may help."""
+    INTERRUPTED = 130
+    """Ctrl-C. A run that was being followed goes on."""
+
+
+class LauncherError(Exception):
+    """Says what failed, the likely cause, and the next step; `problems` lists every problem of an input."""
+
+    exit_code: ExitCode = ExitCode.USER
+
+    def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.problems = problems
+
+
+class UserError(LauncherError):
+    """The input or the set-up needs a change."""
+
+
+class CloudError(LauncherError):
+    """AWS could not do it now."""
+
+    exit_code = ExitCode.CLOUD
