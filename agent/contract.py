@@ -12,7 +12,7 @@ import re
 from datetime import datetime
 from enum import StrEnum, unique
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
@@ -392,7 +392,7 @@ class RunStatus(_Model):
 
 
 class Claim(_Model):
-    """Which machine runs a run; `claim.json`, written once. The launcher writes it to cancel an unclaimed run."""
+    """Which machine runs a run; `claim.json`, written once. The launcher claims a run to cancel it unclaimed."""
 
     schema_version: Literal[1] = 1
     run_id: RunId
@@ -516,7 +516,10 @@ class ContractError(ValueError):
         self.problems = problems
 
 
-def parse[M: _Model](model: type[M], data: bytes | str) -> M:
+M = TypeVar("M", bound=_Model)
+
+
+def parse(model: type[M], data: bytes | str) -> M:
     """Read a file of the contract.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What the agent can execute: each module turns a run spec into a container plan, and reads what came of it."""
+"""What the agent can execute: a module a workload, from run spec to container plan."""
