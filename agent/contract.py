@@ -305,7 +305,7 @@ class RunSpec(_Model):
     region: str
     work_dir: S3Uri
     """Where Nextflow's work dir goes when it is in S3, and what the run's prefix is under."""
-    log_group: Annotated[str, StringConstraints(pattern=r"^[\w./#-]{1,512}$")]
+    log_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./#-]+$", max_length=512)]
     container_image: Annotated[str, StringConstraints(min_length=1)]
     """The workload's own container image: Nextflow's head, or the Studio."""
     environment: tuple[EnvVar, ...] = ()
@@ -392,7 +392,7 @@ class RunStatus(_Model):
 
 
 class Claim(_Model):
-    """Which machine runs a run; `claim.json`, written once. The launcher claims a run to cancel it unclaimed."""
+    """Which machine runs a run; `claim.json`, written once. To cancel early, the launcher claims."""
 
     schema_version: Literal[1] = 1
     run_id: RunId
