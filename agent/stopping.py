@@ -1,0 +1,103 @@
+"""Ending a run: the first stop reason wins, and one deadline is divided between grace and uploads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from agent.clock import Clock, Deadline
+from agent.contract import StopReason
+from agent.journal import Journal, Stop
+
+log = logging.getLogger(__name__)
+
+
+class StopLatch:
+    """Takes the first stop reason and keeps it, also over a restart of the agent. Thread-safe."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._event = threading.Event()
+        self._stop = journal.read(Stop)
+        if self._stop is not None:
+            self._event.set()
+
+    @property
+    def stop(self) -> Stop | None:
+        """The reason that won, or None while the run goes on."""
+        return self._stop
+
+    def offer(self, reason: StopReason, message: str, *, machine_ends_at: datetime | None = None) -> bool:
+        """Propose a stop; True when it is the first one."""
+        with self._lock:
+            if self._stop is not None:
+                log.info("stop reason %s comes after %s: ignored", reason, self._stop.reason)
+                return False
+            stop = Stop(reason=reason, message=message, at=self._clock.now(), machine_ends_at=machine_ends_at)
+            self._stop = stop
+            try:
+                self._journal.write(stop)
+            except OSError as error:
+                # A full disk must not keep the run from stopping: after a restart the reason would be found anew.
+                log.warning("the stop reason could not be saved on disk: %s", error)
+            self._event.set()
+        log.info("stopping: %s: %s", reason, message)
+        return True
+
+    def wait(self, timeout: float | None = None) -> Stop | None:
+        """Block until there is a reason, or `timeout` seconds went by (then None)."""
+        self._event.wait(timeout)
+        return self._stop
+
+
+@dataclass(frozen=True)
+class _Budget:
+    total_s: float
+    """From the stop reason to the shutdown."""
+    uploads_s: float
+    """Of these, kept for logs and artifacts; the workload's grace gets what is left, at most MAX_GRACE_S."""
+
+
+MAX_GRACE_S: Final = 60.0
+"""Nextflow needs a second to end and its tasks about ten; more than a minute helps nobody."""
+
+_SPOT_MARGIN_S: Final = 5.0
+_HOURS: Final = 3600.0
+
+_BUDGETS: Final[dict[StopReason, _Budget]] = {
+    # EC2 gives two minutes: half a minute to end, the rest to save what was done.
+    StopReason.SPOT_INTERRUPTED: _Budget(total_s=115.0, uploads_s=85.0),
+    # systemd's TimeoutStopSec of run-agent.service is 120 s.
+    StopReason.TERMINATED: _Budget(total_s=100.0, uploads_s=70.0),
+}
+_DEFAULT_BUDGET: Final = _Budget(total_s=2 * _HOURS, uploads_s=2 * _HOURS - MAX_GRACE_S)
+"""Results are worth waiting for; the machine's hard cap is the limit behind this one."""
+
+
+@dataclass(frozen=True)
+class StopPlan:
+    """One deadline, divided."""
+
+    workload_by: Deadline
+    """The workload is killed at this moment."""
+    all_by: Deadline
+    """Uploads end and the machine shuts down at this moment."""
+
+
+def plan_stop(stop: Stop, clock: Clock) -> StopPlan:
+    """Divide the time between the stop reason and the end of the machine, counted from when the reason came up."""
+    budget = _BUDGETS.get(stop.reason, _DEFAULT_BUDGET)
+    total = budget.total_s
+    if stop.machine_ends_at is not None:
+        total = min(total, (stop.machine_ends_at - stop.at).total_seconds() - _SPOT_MARGIN_S)
+    total = max(total, 1.0)
+    uploads = min(budget.uploads_s, total * 0.75)
+    elapsed = (clock.now() - stop.at).total_seconds()
+    all_by = Deadline.after(total - elapsed, clock)
+    grace = min(MAX_GRACE_S, total - uploads)
+    return StopPlan(workload_by=Deadline.after(grace - elapsed, clock), all_by=all_by)

@@ -1,0 +1,177 @@
+"""What looks out while a run goes: each watch is a supervised thread that may offer a stop reason."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from agent.clock import Clock
+from agent.contract import STOP, ContractError, StopReason, StopRequest, parse
+from agent.errors import AgentError, KeyMissing
+from agent.metadata import MetadataService
+from agent.stopping import StopLatch
+
+log = logging.getLogger(__name__)
+
+STOP_REQUEST_S: Final = 2.0
+SPOT_S: Final = 5.0
+DISK_S: Final = 1.0
+_GIB: Final = 1024**3
+
+
+class Watch:
+    """Calls `look` every `interval` seconds in a thread of its own, until it is closed.
+
+    An AgentError is logged and the next look comes as planned: S3 or Docker may be back by then. Anything
+    else is a defect of ours: it is logged and stops the run, for a run that nobody watches is an orphan.
+    """
+
+    def __init__(
+        self, name: str, interval: float, look: Callable[[], None], latch: StopLatch, *, at_once: bool = True
+    ) -> None:
+        self._interval = interval
+        self._look = look
+        self._latch = latch
+        self._at_once = at_once
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        if not self._at_once and self._closing.wait(self._interval):
+            return
+        while True:
+            try:
+                self._look()
+            except AgentError as error:
+                log.warning("%s: %s", self._thread.name, error)
+            except Exception as error:  # noqa: BLE001 - the top of a supervised thread
+                log.exception("%s ended", self._thread.name)
+                self._latch.offer(StopReason.AGENT_FAILED, f"The agent's {self._thread.name} failed: {error!r}")
+                return
+            if self._closing.wait(self._interval):
+                return
+
+    def close(self) -> None:
+        """No further look begins; one under way may still end by itself."""
+        self._closing.set()
+
+
+@contextmanager
+def watches(*started: Watch) -> Iterator[None]:
+    """Close every watch at the end."""
+    try:
+        yield
+    finally:
+        for watch in started:
+            watch.close()
+
+
+class StopStore(Protocol):
+    """The part of the object store that is needed here."""
+
+    def get(self, key: str) -> bytes:
+        """Read one object, or raise KeyMissing."""
+
+
+def look_for_stop_request(store: StopStore, latch: StopLatch) -> None:
+    """A person's stop request under the run's prefix."""
+    try:
+        body = store.get(STOP)
+    except KeyMissing:
+        return
+    try:
+        request = parse(StopRequest, body)
+    except ContractError as error:
+        # Somebody wrote it to end the run: a form we cannot read is no reason to go on and cost money.
+        latch.offer(StopReason.CANCELLED, f"A stop request was found that cannot be read ({error}).")
+        return
+    latch.offer(request.reason, f"Cancelled by {request.requested_by}.")
+
+
+def look_at_time_limit(claimed_at: datetime, limit_s: int, clock: Clock, latch: StopLatch) -> None:
+    """The run's time limit, counted from the claim on the wall clock: a restarted agent counts on."""
+    if clock.now() - claimed_at >= timedelta(seconds=limit_s):
+        limit = timedelta(seconds=limit_s)
+        latch.offer(
+            StopReason.TIME_LIMIT, f"The run reached its time limit of {limit}; it was stopped. "
+            "Relaunch with a longer --time-limit."
+        )
+
+
+def look_for_spot_notice(metadata: MetadataService, latch: StopLatch) -> None:
+    """EC2's notice that it takes a Spot machine back, two minutes ahead."""
+    notice = metadata.spot_action()
+    if notice is not None:
+        latch.offer(
+            StopReason.SPOT_INTERRUPTED,
+            f"EC2 takes the Spot machine back ({notice.action} at {notice.time:%H:%M:%S} UTC). "
+            "`launcher runs relaunch` goes on from the finished tasks.",
+            machine_ends_at=notice.time,
+        )
+
+
+def look_at_disk(folder: Path, latch: StopLatch) -> None:
+    """Free space where the run works: stop while there is still enough to finish in order."""
+    usage = shutil.disk_usage(folder)
+    enough = min(_GIB, usage.total // 10)
+    if usage.free < enough:
+        latch.offer(
+            StopReason.DISK_FULL,
+            f"The disk was about to be full: {usage.free / _GIB:.2f} GiB of {usage.total / _GIB:.1f} GiB "
+            "were left. Relaunch with a larger boot disk or a machine type with local disks.",
+        )
+
+
+class Ballast:
+    """A file that takes room while the run goes, so that there is room for its end on a full disk."""
+
+    _BYTES: Final = 16 * 1024 * 1024
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self) -> None:
+        """Take the room: real blocks, for sparse ones would not help. A twentieth of what is free at most."""
+        size = min(self._BYTES, shutil.disk_usage(self._path.parent).free // 20)
+        with self._path.open("wb") as file:
+            file.write(b"\0" * size)
+
+    def release(self) -> None:
+        """Give the room back."""
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def signals_stop(latch: StopLatch) -> Iterator[None]:
+    """SIGTERM and SIGINT offer a stop while inside; the former handlers come back afterwards.
+
+    The handler only puts the number into a queue, for anything that takes a lock could deadlock in it.
+    """
+    caught: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    former = {
+        number: signal.signal(number, lambda received, _frame: caught.put(received))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+
+    def forward() -> None:
+        while (number := caught.get()) is not None:
+            name = signal.Signals(number).name
+            latch.offer(StopReason.TERMINATED, f"The machine was told to shut down ({name}).")
+
+    thread = threading.Thread(target=forward, name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        caught.put(None)
