@@ -436,6 +436,7 @@ NEXTFLOW_LOG: Final = "logs/nextflow.log"
 TRACE: Final = "logs/trace.txt"
 METRICS: Final = "logs/metrics.jsonl"
 ARTIFACTS: Final = "artifacts/"
+LOGS: Final = "logs/"
 CACHE: Final = "cache/"
 
 _ROOT: Final = ".solorun"

@@ -43,15 +43,16 @@ class StopLatch:
             try:
                 self._journal.write(stop)
             except OSError as error:
-                # A full disk must not keep the run from stopping: after a restart the reason would be found anew.
+                # A full disk must not keep the run from stopping; a restarted agent would find a reason anew.
                 log.warning("the stop reason could not be saved on disk: %s", error)
             self._event.set()
         log.info("stopping: %s: %s", reason, message)
         return True
 
-    def wait(self, timeout: float | None = None) -> Stop | None:
-        """Block until there is a reason, or `timeout` seconds went by (then None)."""
-        self._event.wait(timeout)
+    def wait(self) -> Stop:
+        """Block until there is a reason."""
+        self._event.wait()
+        assert self._stop is not None  # noqa: S101 - set before the event is
         return self._stop
 
 
@@ -90,7 +91,7 @@ class StopPlan:
 
 
 def plan_stop(stop: Stop, clock: Clock) -> StopPlan:
-    """Divide the time between the stop reason and the end of the machine, counted from when the reason came up."""
+    """Divide the time from when the reason came up to the end of the machine."""
     budget = _BUDGETS.get(stop.reason, _DEFAULT_BUDGET)
     total = budget.total_s
     if stop.machine_ends_at is not None:

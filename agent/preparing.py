@@ -1,0 +1,110 @@
+"""Prepare: all that must be there before the workload can start, and what may go wrong before it does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from agent.bundle import unpack_bundle
+from agent.carry import Carrier
+from agent.containers import Containers
+from agent.contract import run_prefix
+from agent.journal import Started
+from agent.logs.redact import Redactor
+from agent.one_run import OneRun
+from agent.secret_values import read_all, references, values_to_redact
+from agent.stopping import StopLatch
+from agent.watching import Ballast
+from agent.workloads.nextflow import PipelinePlan, plan_pipeline
+
+_Result = TypeVar("_Result")
+_STOP_LOOK_S: Final = 0.25
+
+
+class Stopped(Exception):
+    """A stop reason came up before the workload was started."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything is there: the workload can be started, or taken up where it runs already."""
+
+    containers: Containers
+    plan: PipelinePlan
+    redactor: Redactor
+    ballast: Ballast
+    carrier: Carrier | None
+    """Set when finished tasks are kept in S3 for another machine."""
+
+
+def prepare(run: OneRun) -> Prepared:
+    """Container image, pipeline, finished tasks of an earlier run, secrets, configuration.
+
+    Raises:
+        Stopped: a stop reason came up meanwhile.
+        AgentError: something cannot be had; its reason says what.
+    """
+    spec, folder, world = run.spec, run.folder, run.world
+    refs = references(spec)
+    secrets = read_all(refs, world.open_secret_reader(spec.region)) if refs else {}
+    redactor = Redactor(values_to_redact(spec, secrets))
+    world.agent_log.redact_with(redactor)
+    containers = world.open_containers()
+    carrier = Carrier(run.claimed.store, folder, spec.workload.session_id) if spec.resumable else None
+    ballast = Ballast(folder.state / "ballast")
+
+    # A workload that was started before the agent was killed has all of this, and may be using it.
+    first_time = run.journal.read(Started) is None and containers.find(spec.run_id) is None
+    if first_time:
+        _unless_stopped(run.latch, lambda: containers.ensure_image(spec.container_image))
+        _unless_stopped(run.latch, lambda: _fetch(run, carrier))
+    plan = plan_pipeline(
+        spec,
+        world.machine,
+        folder,
+        secrets=secrets,
+        has_plugins=containers.has_plugins(spec.container_image),
+        instance_id=run.claimed.instance_id,
+    )
+    if first_time:
+        for path, text in plan.files.items():
+            path.write_text(text)
+        ballast.take()
+    return Prepared(containers, plan, redactor, ballast, carrier)
+
+
+def _fetch(run: OneRun, carrier: Carrier | None) -> None:
+    workload = run.spec.workload
+    if workload.source.bundle_sha256 is not None:
+        unpack_bundle(run.claimed.store, workload.source.bundle_sha256, run.folder.pipeline)
+    if workload.resume_from is not None and carrier is not None:
+        carrier.restore(run.world.open_store(run_prefix(run.spec.work_dir, workload.resume_from)))
+
+
+def _unless_stopped(latch: StopLatch, work: Callable[[], _Result]) -> _Result:
+    """Do `work` in a thread and wait for its end or a stop reason, whichever is first.
+
+    A pull that hangs must not hold up a cancelled run: its thread is left behind and dies with the machine.
+    """
+    results: list[_Result] = []
+    errors: list[Exception] = []
+    over = threading.Event()
+
+    def do() -> None:
+        try:
+            results.append(work())
+        except Exception as error:  # noqa: BLE001 - handed over to the caller's thread
+            errors.append(error)
+        over.set()
+
+    threading.Thread(target=do, name="prepare", daemon=True).start()
+    while not over.wait(_STOP_LOOK_S):
+        if latch.stop is not None:
+            raise Stopped
+    if latch.stop is not None:
+        raise Stopped
+    if errors:
+        raise errors[0]
+    return results[0]

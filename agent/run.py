@@ -1,0 +1,176 @@
+"""The story of a run on the machine: claim → prepare → execute → collect → finish → shutdown."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import IntEnum, unique
+from typing import Final
+
+from agent.claiming import Claimed, claim, read_spec
+from agent.clock import Deadline
+from agent.collecting import Collected, collect
+from agent.contract import AGENT_LOG, Artifacts, ContractError, Phase, RunPointer, StopReason
+from agent.errors import AgentError
+from agent.executing import execute
+from agent.folder import RunFolder
+from agent.journal import Exited, Journal
+from agent.logs.shipper import LogShipper
+from agent.metadata import read_pointer
+from agent.one_run import OneRun
+from agent.preparing import Stopped, prepare
+from agent.progress import Progress
+from agent.reporting import HEARTBEAT_S
+from agent.stopping import StopLatch
+from agent.watching import (
+    SPOT_S,
+    STOP_REQUEST_S,
+    Watch,
+    look_at_time_limit,
+    look_for_spot_notice,
+    look_for_stop_request,
+    signals_stop,
+    watches,
+)
+from agent.world import World
+
+log = logging.getLogger(__name__)
+
+_LAST_LOGS_S: Final = 5.0
+"""How long the agent's own log may take to reach CloudWatch at the end; it is in S3 as well."""
+
+
+@unique
+class AgentExit(IntEnum):
+    """The agent's exit codes; a crash has another one, and the agent is then started again."""
+
+    DONE = 0
+    """The run is over, or another machine's; the machine shuts down."""
+    NO_POINTER = 3
+    """A machine without a run pointer: started by hand, and left alone."""
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What happened, as the final status will tell it."""
+
+    reason: StopReason
+    message: str
+    problems: tuple[str, ...] = ()
+    exit_code: int | None = None
+    artifacts: Artifacts | None = None
+
+
+def live(world: World) -> AgentExit:
+    """One whole life. Whatever happens to a run, the machine is shut down at the end.
+
+    Raises:
+        MetadataUnavailable: the metadata service does not answer, so nobody knows whether there is a run.
+    """
+    try:
+        pointer = read_pointer(world.metadata)
+    except ContractError as error:
+        log.error("this machine's run pointer cannot be understood, so it is shut down: %s", error)
+        world.power_off()
+        return AgentExit.DONE
+    if pointer is None:
+        log.warning("no run pointer in this machine's user data: it was started by hand and is left alone")
+        return AgentExit.NO_POINTER
+    try:
+        claimed = claim(pointer, world)
+        if claimed is not None:
+            _finish(claimed, world, _outcome(claimed, pointer, world))
+    except AgentError as error:
+        log.error("run %s: %s", pointer.run_id, error)
+    except Exception:
+        log.exception("run %s: the agent failed", pointer.run_id)
+    world.power_off()
+    return AgentExit.DONE
+
+
+def _outcome(claimed: Claimed, pointer: RunPointer, world: World) -> RunOutcome:
+    """Execute the run; every failure becomes an outcome."""
+    try:
+        spec = read_spec(claimed)
+        folder = RunFolder(world.scratch / spec.workload.session_id)
+        folder.create()
+        journal = Journal(folder.state)
+        latch = StopLatch(journal, world.clock)
+        run = OneRun(world, claimed, spec, folder, journal, latch, Progress(folder))
+        with signals_stop(latch), watches(*_watches(run)):
+            return _execute_and_collect(run, pointer)
+    except AgentError as error:
+        return RunOutcome(error.reason, str(error), problems=error.problems)
+    except Exception as error:
+        log.exception("the agent failed")
+        return RunOutcome(
+            StopReason.AGENT_FAILED,
+            f"The run-agent failed: {error!r}. `launcher runs logs --agent` has the details.",
+        )
+
+
+def _execute_and_collect(run: OneRun, pointer: RunPointer) -> RunOutcome:
+    try:
+        prepared = prepare(run)
+    except Stopped:
+        stop = run.latch.wait()
+        return RunOutcome(stop.reason, f"{stop.message} The workload had not started.")
+    with LogShipper(
+        run.folder.spool, run.folder.state, run.world.open_sink(pointer), prepared.redactor, run.world.clock
+    ) as shipper:
+        exited: Exited | None = None
+        try:
+            stop, exited = execute(run, prepared)
+        except AgentError as error:
+            run.latch.offer(error.reason, str(error))
+            stop = run.latch.wait()
+        collected: Collected = collect(run, prepared, shipper, stop, exited)
+    return RunOutcome(
+        collected.diagnosis.reason,
+        collected.diagnosis.message,
+        exit_code=exited.code if exited else None,
+        artifacts=collected.artifacts,
+    )
+
+
+def _watches(run: OneRun) -> list[Watch]:
+    """What may end a run at any time; the heartbeat goes on until the last upload."""
+    claimed, world, latch = run.claimed, run.world, run.latch
+    limit = run.spec.time_limit_s
+    return [
+        Watch("stop watch", STOP_REQUEST_S, lambda: look_for_stop_request(claimed.store, latch), latch),
+        Watch("spot watch", SPOT_S, lambda: look_for_spot_notice(world.metadata, latch), latch),
+        Watch(
+            "time limit",
+            1.0,
+            lambda: look_at_time_limit(claimed.claimed_at, limit, world.clock, latch),
+            latch,
+        ),
+        Watch(
+            "heartbeat",
+            HEARTBEAT_S,
+            lambda: run.progress.report(claimed.reporter, claimed.store),
+            latch,
+            at_once=False,
+        ),
+    ]
+
+
+def _finish(claimed: Claimed, world: World, outcome: RunOutcome) -> None:
+    """The agent's log, then the final status: who reads it finds everything else in place."""
+    log.info("run %s: %s: %s", claimed.pointer.run_id, outcome.reason, outcome.message)
+    world.agent_log.close(Deadline.after(_LAST_LOGS_S, world.clock))
+    try:
+        claimed.store.upload(world.agent_log.path, AGENT_LOG)
+    except AgentError as error:
+        claimed.reporter.warn(f"the agent's log could not be uploaded: {error}")
+    claimed.reporter.change(
+        state=outcome.reason.state,
+        phase=Phase.DONE,
+        stop_reason=outcome.reason,
+        message=outcome.message,
+        problems=outcome.problems,
+        exit_code=outcome.exit_code,
+        artifacts=outcome.artifacts,
+        finished_at=world.clock.now(),
+    )
