@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +46,7 @@ def unpack_bundle(store: BundleStore, sha256: str, target: Path) -> None:
         try:
             with tarfile.open(archive, "r:gz") as tar:
                 tar.extractall(target, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SpecInvalid(
                 f"{BUNDLE} under the run's prefix cannot be unpacked: {error}. Submit the run again.",
                 problems=(f"workload.source.bundle_sha256: {error}",),

@@ -1,4 +1,4 @@
-"""Secrets by reference become values here, on the machine, and go nowhere but into one container's environment."""
+"""Secrets by reference become values here, and go nowhere but into one container's environment."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AwsSecretReader:
             action = "ssm:GetParameter" if ref.store is SecretStore.SSM else "secretsmanager:GetSecretValue"
             raise SecretUnavailable(
                 f"The secret for {ref.env} ({ref.store}:{ref.id}) could not be read: {error}. "
-                f"Check its name, its region ({self._region}), and that the instance role allows {action} on it."
+                f"Check its name, its region ({self._region}), and that the instance role allows {action}."
             ) from error
         if "SecretString" not in answer:
             raise SecretUnavailable(

@@ -53,9 +53,11 @@ class Watch:
                 self._look()
             except AgentError as error:
                 log.warning("%s: %s", self._thread.name, error)
-            except Exception as error:  # noqa: BLE001 - the top of a supervised thread
+            except Exception as error:
                 log.exception("%s ended", self._thread.name)
-                self._latch.offer(StopReason.AGENT_FAILED, f"The agent's {self._thread.name} failed: {error!r}")
+                self._latch.offer(
+                    StopReason.AGENT_FAILED, f"The agent's {self._thread.name} failed: {error!r}"
+                )
                 return
             if self._closing.wait(self._interval):
                 return
@@ -102,8 +104,9 @@ def look_at_time_limit(claimed_at: datetime, limit_s: int, clock: Clock, latch: 
     if clock.now() - claimed_at >= timedelta(seconds=limit_s):
         limit = timedelta(seconds=limit_s)
         latch.offer(
-            StopReason.TIME_LIMIT, f"The run reached its time limit of {limit}; it was stopped. "
-            "Relaunch with a longer --time-limit."
+            StopReason.TIME_LIMIT,
+            f"The run reached its time limit of {limit}; it was stopped. "
+            "Relaunch with a longer --time-limit.",
         )
 
 
