@@ -23,6 +23,8 @@ class ExitCode(IntEnum):
     """The machine of the run that was followed or waited for is gone without a final status."""
     CLOUD = 6
     """AWS could not do it now (capacity, throttling, network); trying again later may help."""
+    STATE_NOT_REACHED = 7
+    """The run that was waited for ended as SUCCEEDED, and another state was waited for."""
     INTERRUPTED = 130
     """Ctrl-C. A run that was being followed goes on."""
 
@@ -43,7 +45,27 @@ class UserError(LauncherError):
     """The input or the set-up needs a change."""
 
 
+class AccessDenied(UserError):
+    """The identity may not do this; the message names the action and the resource."""
+
+
+class NotThere(UserError):
+    """What was asked for does not exist."""
+
+
+class AlreadyThere(UserError):
+    """What was to be created once exists already."""
+
+
 class CloudError(LauncherError):
     """AWS could not do it now."""
 
     exit_code = ExitCode.CLOUD
+
+
+class Unreachable(CloudError):
+    """No answer came: whether the request was carried out is not known."""
+
+
+class CapacityUnavailable(CloudError):
+    """EC2 has no machine of this type to give, here and now."""

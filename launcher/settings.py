@@ -1,0 +1,43 @@
+"""What the operator's machine says about how the launcher is to work; read once, at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from launcher.clock import Clock, SystemClock
+
+CONFIG_DIR_VARIABLE: Final = "SOLORUN_CONFIG_DIR"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are, who asks, and what time it is."""
+
+    config_dir: Path
+    """Compute environments live here."""
+    user: str
+    """`user@host`: who owns a run when AWS does not say."""
+    clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the environment: SOLORUN_CONFIG_DIR, else the platform's folder for configuration."""
+        folder = environ.get(CONFIG_DIR_VARIABLE)
+        if folder:
+            path = Path(folder).expanduser()
+        else:
+            # imported here: `launcher --help` does without
+            import platformdirs
+
+            path = Path(platformdirs.user_config_dir("solorun"))
+        return cls(config_dir=path, user=_user(environ))
+
+
+def _user(environ: Mapping[str, str]) -> str:
+    import platform
+
+    name = environ.get("USER") or environ.get("LOGNAME") or environ.get("USERNAME") or "unknown"
+    return f"{name}@{platform.node() or 'localhost'}"
