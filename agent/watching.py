@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from agent.clock import Clock
 from agent.contract import STOP, ContractError, StopReason, StopRequest, parse
 from agent.errors import AgentError, KeyMissing
-from agent.metadata import MetadataService
+from agent.metadata import SpotNotice
 from agent.stopping import StopLatch
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,10 @@ class Watch:
         """No further look begins; one under way may still end by itself."""
         self._closing.set()
 
+    def join(self, timeout: float) -> None:
+        """Wait for a look that is under way, for at most `timeout` seconds."""
+        self._thread.join(timeout)
+
 
 @contextmanager
 def watches(*started: Watch) -> Iterator[None]:
@@ -75,6 +79,13 @@ def watches(*started: Watch) -> Iterator[None]:
     finally:
         for watch in started:
             watch.close()
+
+
+class SpotNotices(Protocol):
+    """The part of the metadata service that is needed here."""
+
+    def spot_action(self) -> SpotNotice | None:
+        """EC2's notice, if there is one."""
 
 
 class StopStore(Protocol):
@@ -110,7 +121,7 @@ def look_at_time_limit(claimed_at: datetime, limit_s: int, clock: Clock, latch: 
         )
 
 
-def look_for_spot_notice(metadata: MetadataService, latch: StopLatch) -> None:
+def look_for_spot_notice(metadata: SpotNotices, latch: StopLatch) -> None:
     """EC2's notice that it takes a Spot machine back, two minutes ahead."""
     notice = metadata.spot_action()
     if notice is not None:

@@ -1,6 +1,7 @@
 """The contract: what both sides read and write, now and from earlier versions."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -175,7 +176,5 @@ def test_a_spec_survives_the_journey(
 def test_nonsense_is_never_more_than_a_contract_error(body: bytes) -> None:
     """No bytes in S3 can make a reader fail in another way than with a list of problems."""
     for model in MODELS.values():
-        try:
-            parse(model, body)
-        except ContractError as error:
-            assert error.problems
+        with suppress(ContractError):
+            assert parse(model, body)
