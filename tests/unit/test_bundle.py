@@ -18,7 +18,7 @@ class OneBundle:
         self.body = body
         self.sha256 = hashlib.sha256(body).hexdigest()
 
-    def download(self, key: str, path: Path) -> None:
+    def download(self, _key: str, path: Path) -> None:
         path.write_bytes(self.body)
 
 
