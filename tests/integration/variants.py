@@ -68,6 +68,8 @@ def recall_and_precision(results: Path) -> tuple[float, float]:
     """Recall and precision over all samples; 0.0 and 0.0 where there is no sample at all."""
     samples = by_sample(results).values()
     total = Accuracy(
-        sum(one.planted for one in samples), sum(one.called for one in samples), sum(one.both for one in samples)
+        sum(one.planted for one in samples),
+        sum(one.called for one in samples),
+        sum(one.both for one in samples),
     )
     return (total.recall, total.precision) if total.planted else (0.0, 0.0)

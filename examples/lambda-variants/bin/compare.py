@@ -7,13 +7,14 @@ chrom, pos, ref, alt, qual as VCF writes them. Both are brought to one form, shi
 """
 
 import sys
+from pathlib import Path
 
 
 def read_genome(path: str) -> dict[str, str]:
     """Sequences by name."""
     genome: dict[str, list[str]] = {}
     name = ""
-    for line in open(path, encoding="ascii"):
+    for line in Path(path).read_text(encoding="ascii").splitlines():
         if line.startswith(">"):
             name = line[1:].split()[0]
             genome[name] = []
@@ -41,7 +42,7 @@ def normalise(sequence: str, pos: int, ref: str, alt: str) -> tuple[int, str, st
 def planted(path: str) -> list[tuple[str, int, str, str]]:
     """wgsim's rows; it puts an insertion after the base at its position, so the next base is where it starts."""
     rows = []
-    for line in list(open(path, encoding="ascii"))[1:]:
+    for line in Path(path).read_text(encoding="ascii").splitlines()[1:]:
         chrom, pos, ref, alt = line.split()
         rows.append((chrom, int(pos) + (ref == "-"), ref.replace("-", ""), alt.replace("-", "")))
     return rows
@@ -59,7 +60,7 @@ def main(sample: str, genome_path: str, truth_path: str, called_path: str) -> No
     genome = read_genome(genome_path)
     truth = {(chrom, *normalise(genome[chrom], *rest)) for chrom, *rest in planted(truth_path)}
     calls = {}
-    for line in open(called_path, encoding="ascii"):
+    for line in Path(called_path).read_text(encoding="ascii").splitlines():
         chrom, pos, ref, alt, qual = line.split()
         calls[(chrom, *normalise(genome[chrom], int(pos), ref, alt))] = qual
     for variant in sorted(truth | calls.keys()):

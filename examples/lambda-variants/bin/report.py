@@ -56,7 +56,9 @@ def read_samples(compared: list[Path], coverage: list[Path]) -> list[Sample]:
 def track(sample: Sample, length: int) -> str:
     """The genome as SVG: the depth as an area, a tick for each variant below it."""
     top = max((depth for _, depth in sample.coverage), default=1.0) or 1.0
-    points = [f"{pos / length * WIDTH:.1f},{DEPTH_HEIGHT * (1 - depth / top):.1f}" for pos, depth in sample.coverage]
+    points = [
+        f"{pos / length * WIDTH:.1f},{DEPTH_HEIGHT * (1 - depth / top):.1f}" for pos, depth in sample.coverage
+    ]
     area = f"0,{DEPTH_HEIGHT} {' '.join(points)} {WIDTH},{DEPTH_HEIGHT}"
     ticks = []
     for row in sample.variants:
@@ -70,7 +72,7 @@ def track(sample: Sample, length: int) -> str:
         f'<svg viewBox="0 0 {WIDTH} {DEPTH_HEIGHT + TICK_HEIGHT + 8}" role="img" '
         f'aria-label="Depth and variants of {html.escape(sample.name)}" preserveAspectRatio="none">'
         f'<polygon class="depth" points="{area}"/>{"".join(ticks)}</svg>'
-        f'<p class="scale"><span>1</span><span>highest mean depth of a window: {top:.0f}×</span>'
+        f'<p class="scale"><span>1</span><span>highest mean depth of a window: {top:.0f}&times;</span>'
         f"<span>{length:,}</span></p>"
     )
 
@@ -107,7 +109,8 @@ main { max-width: 1060px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 0 0 10px; }
 .dim, .scale { color: var(--dim); }
 .numbers { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0; }
-.numbers div, section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
+.numbers div, section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 14px 18px; }
 .numbers div { flex: 1 1 140px; } .numbers b { display: block; font-size: 24px; font-weight: 650; }
 section { margin: 0 0 16px; overflow-x: auto; }
 svg { width: 100%; height: 118px; display: block; }
@@ -128,11 +131,11 @@ details summary { cursor: pointer; }
 the planted variants were looked for with bwa and bcftools.</p>
 <div class="numbers">
 <div><b>$samples</b>samples</div><div><b>$planted</b>variants planted</div><div><b>$found</b>of them found</div>
-<div><b>$extra</b>called, not planted</div><div><b>$depth×</b>mean depth</div>
+<div><b>$extra</b>called, not planted</div><div><b>$depth&times;</b>mean depth</div>
 </div>
 <section><h2>Samples</h2>$summary</section>
-<p class="key dim"><span class="found">┃ found</span><span class="missed">┃ missed</span><span class="extra">┃ called, not
-planted</span>· the area is the depth of the reads</p>
+<p class="key dim"><span class="found">┃ found</span><span class="missed">┃ missed</span>
+<span class="extra">┃ called, not planted</span>· the area is the depth of the reads</p>
 $tracks
 <section><details><summary>All $rows variants</summary>$variants</details></section>
 </main></body>
