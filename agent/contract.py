@@ -293,6 +293,14 @@ class PipelineWorkload(_Model):
     """Seqera Platform token. Where set, Wave and Fusion are on and the work dir is in S3."""
 
 
+class MachineRequest(_Model):
+    """The machine that a run was given; the agent measures for itself what it is on."""
+
+    instance_type: str
+    boot_disk_gb: int
+    spot: bool = False
+
+
 class RunSpec(_Model):
     """What a run is asked to do. Written once, as `spec.json`; frozen."""
 
@@ -317,6 +325,8 @@ class RunSpec(_Model):
     resumable: bool = False
     """Keep Nextflow's cache and the folders of finished tasks in S3 while the run goes."""
     submitted_at: datetime
+    machine: MachineRequest | None = None
+    """For the record, and so that a relaunch asks for the same."""
     workload: PipelineWorkload
 
 
