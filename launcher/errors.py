@@ -69,3 +69,9 @@ class Unreachable(CloudError):
 
 class CapacityUnavailable(CloudError):
     """EC2 has no machine of this type to give, here and now."""
+
+
+class Interrupted(LauncherError):
+    """Ctrl-C at a moment when something is left that the person should know of."""
+
+    exit_code = ExitCode.INTERRUPTED

@@ -20,6 +20,8 @@ class Settings:
     """Compute environments live here."""
     user: str
     """`user@host`: who owns a run when AWS does not say."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """For those parts that have variables of their own; nobody reads os.environ again."""
     clock: Clock = field(default_factory=SystemClock)
 
     @classmethod
@@ -33,7 +35,7 @@ class Settings:
             import platformdirs
 
             path = Path(platformdirs.user_config_dir("solorun"))
-        return cls(config_dir=path, user=_user(environ))
+        return cls(config_dir=path, user=_user(environ), environ=dict(environ))
 
 
 def _user(environ: Mapping[str, str]) -> str:

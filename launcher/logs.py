@@ -1,0 +1,93 @@
+"""A run's log: from CloudWatch Logs while it is there, with GetLogEvents alone, else from S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.contract import AGENT_LOG, WORKLOAD_LOG, log_stream
+from launcher.aws import Aws
+from launcher.aws_errors import translated
+from launcher.errors import NotThere
+from launcher.run_book import RunBook
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs.type_defs import OutputLogEventTypeDef
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a log."""
+
+    text: str
+    timestamp_ms: int | None = None
+    """Milliseconds since 1970; None where the line comes from S3, which keeps the bytes alone."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {"timestamp": self.timestamp_ms, "message": self.text}
+
+
+class LogStream:
+    """A log stream of CloudWatch Logs, read forward; it remembers how far."""
+
+    def __init__(self, aws: Aws, group: str, run_id: str, *, agent: bool = False) -> None:
+        self._aws = aws
+        self._group = group
+        self._name = log_stream(run_id, agent=agent)
+        self._token: str | None = None
+
+    def new_lines(self) -> Iterator[LogLine]:
+        """All lines since the last call. Pages may be empty; the end is where the token repeats.
+
+        Raises:
+            NotThere: the group or the stream does not exist (any more, or yet).
+            AccessDenied: logs:GetLogEvents is not allowed.
+        """
+        while True:
+            at: dict[str, Any] = {"nextToken": self._token} if self._token else {}
+            with translated(
+                "logs", f"the log stream {self._name} in {self._group}", endpoint=self._aws.endpoint
+            ):
+                page = self._aws.logs.get_log_events(
+                    logGroupName=self._group, logStreamName=self._name, startFromHead=True, **at
+                )
+            token = page["nextForwardToken"]
+            yield from map(_line, page["events"])
+            if token == self._token:
+                return
+            self._token = token
+
+
+def stored_lines(book: RunBook, run_id: str, *, agent: bool = False) -> Iterator[LogLine]:
+    """The whole log as the agent brought it to S3 at the end of the run.
+
+    Raises:
+        NotThere: it is not there.
+    """
+    rest = b""
+    for chunk in book.store.chunks(book.key(run_id, AGENT_LOG if agent else WORKLOAD_LOG)):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield LogLine(_text(line))
+    if rest:
+        yield LogLine(_text(rest))
+
+
+def no_log(run_id: str, *, agent: bool) -> NotThere:
+    """The error for a log that is nowhere."""
+    return NotThere(
+        f"There is no log of {'the agent of ' if agent else ''}run {run_id}, neither in CloudWatch Logs nor in S3",
+        hint="The machine may not have come so far yet: launcher runs view tells",
+    )
+
+
+def _line(event: OutputLogEventTypeDef) -> LogLine:
+    text = event.get("message", "")
+    # CloudWatch takes no empty message: a blank line travels as one space
+    return LogLine("" if text == " " else text, event.get("timestamp"))
+
+
+def _text(line: bytes) -> str:
+    return line.rstrip(b"\r").decode(errors="replace")
