@@ -33,7 +33,7 @@ class RunFolder:
 
     @property
     def launch(self) -> Path:
-        """The folder Nextflow is started in: `.nextflow/` (cache, history) is here."""
+        """Nextflow's own folder, `.nextflow/` (cache), is here; it is started in the results folder."""
         return self.root / "launch"
 
     @property
