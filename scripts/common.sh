@@ -1,0 +1,44 @@
+# Sourced by the other scripts: words to the person, root's rights where they are needed, and apt.
+# shellcheck shell=bash
+
+# Debian keeps daemons where a person's PATH does not look.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+say() {
+    printf '\033[1m•\033[0m %s\n' "$*" >&2
+}
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$1" >&2
+    shift
+    if (($#)); then printf '  %s\n' "$@" >&2; fi
+    exit 1
+}
+
+has() {
+    command -v "$1" > /dev/null
+}
+
+as_root() {
+    if ((EUID == 0)); then
+        "$@"
+    elif has sudo; then
+        sudo "$@"
+    else
+        die "root's rights are needed for: $*" "There is no sudo here: run this as root, or do that step as root first."
+    fi
+}
+
+# apt_install PACKAGE…: says what is installed, and installs it; where there is no apt, prints the commands.
+apt_install() {
+    if ! has apt-get; then
+        die "missing on this machine, and there is no apt to install it with: $*" \
+            "Install the same with your system's package manager, for example:" \
+            "  Fedora:  sudo dnf install python3 moby-engine mmdebstrap" \
+            "  Arch:    sudo pacman -S python docker debootstrap" \
+            "then run make again."
+    fi
+    say "Installing with apt: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+}
