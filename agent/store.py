@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -294,7 +294,11 @@ class Store:
         draft = path.with_name(f".{path.name[:200]}.part")
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            size = await self._in_bulk(Action.READ, key, deadline, lambda: self._fetch_to(fd, key))
+
+            async def attempt() -> int:
+                return await self._fetch_to(fd, key)
+
+            size = await self._in_bulk(Action.READ, key, deadline, attempt)
             draft.replace(path)
         finally:
             os.close(fd)
@@ -339,7 +343,7 @@ class Store:
         action: Action,
         key: str,
         deadline: Deadline | None,
-        attempt: Callable[[], Awaitable[_Result]],
+        attempt: Callable[[], Coroutine[None, None, _Result]],
     ) -> _Result:
         retrying = AsyncRetrying(
             stop=_stop_by(deadline or Deadline.after(BULK_PATIENCE_S, self.clock)),
