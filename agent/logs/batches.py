@@ -72,6 +72,11 @@ def cut(window: bytes, redactor: Redactor, *, mid_line: bool = False, tail: Tail
 
 def _whole_lines(window: bytes, end: int, redactor: Redactor, mid_line: bool) -> Cut:
     """As many of the lines of `window[: end + 1]` as a batch takes."""
+    while window.count(b"\n", 0, end) > 2 * BATCH_EVENTS:  # short lines: most would be looked at in vain
+        half = window.rfind(b"\n", 0, end // 2)
+        if half < 0:
+            break
+        end = half
     raw = window[:end]
     redacted = redactor.redact(raw)
     messages, sizes = messages_of(redacted)

@@ -135,7 +135,7 @@ class ShippingJournal:
     def _load(self) -> None:
         try:
             lines = self._path.read_bytes().split(b"\n")[:-1]  # what follows the last \n is half a record
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for line in lines:
             record = json.loads(line)
