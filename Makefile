@@ -1,0 +1,62 @@
+# What a person does here; the programs are in scripts/. `make` alone lists it.
+SHELL       := /bin/bash
+PYTHON      ?= python3
+BIN         := .venv/bin
+WITH_DOCKER := $(BIN)/python scripts/with_docker.py
+SHELLS      := scripts/*.sh .ci/run containers/nextflow/nextflow
+PYTHONS     := agent launcher tests scripts examples
+# Given on the command line: make test ARGS='-k cancel', make images FORCE=--force
+ARGS        ?=
+FORCE       ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup images demo test test-unit test-integration lint format bench schema lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## what is missing on this machine: Docker, .venv (says what it installs; done by everything below)
+	@scripts/setup.sh $(or $(MAKECMDGOALS),setup)
+
+images: setup ## the container images, where missing or changed (FORCE=--force: anyway)
+	@$(WITH_DOCKER) scripts/build-images.sh $(FORCE)
+
+demo: setup ## a real pipeline on the embedded cloud, shown live; results in demo-results/
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/python scripts/demo.py'
+
+test: test-unit test-integration ## all tests
+
+test-unit: setup ## the tests that need no network and no Docker
+	$(BIN)/pytest tests/unit $(ARGS)
+
+test-integration: setup ## the tests with the embedded cloud and real containers
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/pytest tests/integration $(ARGS)'
+
+lint: setup ## ruff, mypy --strict, who may import whom, shellcheck
+	$(BIN)/ruff check $(PYTHONS)
+	$(BIN)/ruff format --check $(PYTHONS)
+	$(BIN)/mypy
+	$(BIN)/mypy scripts
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck --external-sources $(SHELLS)
+
+format: setup ## put the Python files into their form
+	$(BIN)/ruff check --fix $(PYTHONS)
+	$(BIN)/ruff format $(PYTHONS)
+
+bench: setup ## the table of figures, each against its baseline
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec nice $(BIN)/python -m tests.bench $(ARGS)'
+
+schema: setup ## write the JSON Schema of the contract to docs/
+	$(BIN)/launcher contract schema > docs/contract.schema.json
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --universal \
+	    --python-version 3.11 --quiet -o requirements.lock
+
+clean: ## remove what make put into this folder, but demo-results/
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find agent launcher tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
