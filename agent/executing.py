@@ -24,20 +24,35 @@ _KILL_S: Final = 15.0
 """How long Docker may take to report the exit of a container that it was told to kill."""
 
 
-def execute(run: OneRun, prepared: Prepared) -> tuple[Stop, Exited | None]:
-    """Start the workload or take it up, and come back when it is over; the exit is None where none is known.
+def start(run: OneRun, prepared: Prepared) -> Started | None:
+    """Start the workload, or take it up where it was started before; None where it is over, or must not start.
 
-    Raises:
-        AgentError: the container cannot be started, or has vanished.
+    A failure is a stop reason like any other: what there is of the run is collected all the same.
     """
-    exited = run.journal.read(Exited)
-    if exited is not None:
-        _offer_exit(run.latch, exited)
-        return run.latch.wait(), exited
-    started = _start_or_take_up(run, prepared)
+    if run.journal.read(Exited) is not None:
+        return None
+    try:
+        started = _start_or_take_up(run, prepared)
+    except AgentError as error:
+        run.latch.offer(error.reason, str(error))
+        return None
+    if started is not None:
+        try:
+            run.claimed.reporter.change(
+                state=RunState.RUNNING, phase=Phase.EXECUTE, started_at=started.started_at
+            )
+        except AgentError as error:
+            log.warning("the workload runs, which could not be reported yet: %s", error)
+    return started
+
+
+def watch(run: OneRun, prepared: Prepared, started: Started | None) -> tuple[Stop, Exited | None]:
+    """Come back when the workload is over; the exit is None where none is known."""
     if started is None:
-        return run.latch.wait(), None
-    run.claimed.reporter.change(state=RunState.RUNNING, phase=Phase.EXECUTE, started_at=started.started_at)
+        exited = run.journal.read(Exited)
+        if exited is not None:
+            _offer_exit(run.latch, exited)
+        return run.latch.wait(), exited
     waiter = _Waiter(run, prepared, started)
     with watches(*_watches(run, prepared)):
         stop = run.latch.wait()

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import Final
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
 from agent.claiming import Claimed, claim, read_spec
 from agent.clock import Deadline
-from agent.collecting import Collected, collect
+from agent.collecting import collect
 from agent.contract import AGENT_LOG, Artifacts, ContractError, Phase, RunPointer, StopReason
-from agent.errors import AgentError
-from agent.executing import execute
+from agent.errors import AgentError, StoreError
+from agent.executing import start, watch
 from agent.folder import RunFolder
-from agent.journal import Exited, Journal
+from agent.journal import Journal
 from agent.logs.shipper import LogShipper
 from agent.metadata import read_pointer
 from agent.one_run import OneRun
@@ -39,6 +41,9 @@ log = logging.getLogger(__name__)
 _LAST_LOGS_S: Final = 5.0
 """How long the agent's own log may take to reach CloudWatch at the end; it is in S3 as well."""
 
+_FINAL_STATUS_S: Final = 600.0
+"""How long S3 may be away at the very end: a run without a final status is a riddle to its owner."""
+
 
 @unique
 class AgentExit(IntEnum):
@@ -46,8 +51,14 @@ class AgentExit(IntEnum):
 
     DONE = 0
     """The run is over, or another machine's; the machine shuts down."""
+    SETTINGS = 2
+    """The environment of the agent's unit is wrong."""
     NO_POINTER = 3
     """A machine without a run pointer: started by hand, and left alone."""
+    METADATA = 4
+    """The metadata service does not answer."""
+    STILL_ON = 5
+    """The run is over, but the shutdown command failed, or there is none."""
 
 
 @dataclass(frozen=True)
@@ -115,16 +126,14 @@ def _execute_and_collect(run: OneRun, pointer: RunPointer) -> RunOutcome:
     except Stopped:
         stop = run.latch.wait()
         return RunOutcome(stop.reason, f"{stop.message} The workload had not started.")
+    started = start(run, prepared)
+    # Only now: what ships logs takes longer to import than everything that the start needs.
+    run.world.ship_agent_log(pointer)
     with LogShipper(
         run.folder.spool, run.folder.state, run.world.open_sink(pointer), prepared.redactor, run.world.clock
     ) as shipper:
-        exited: Exited | None = None
-        try:
-            stop, exited = execute(run, prepared)
-        except AgentError as error:
-            run.latch.offer(error.reason, str(error))
-            stop = run.latch.wait()
-        collected: Collected = collect(run, prepared, shipper, stop, exited)
+        stop, exited = watch(run, prepared, started)
+        collected = collect(run, prepared, shipper, stop, exited)
     return RunOutcome(
         collected.diagnosis.reason,
         collected.diagnosis.message,
@@ -164,7 +173,14 @@ def _finish(claimed: Claimed, world: World, outcome: RunOutcome) -> None:
         claimed.store.upload(world.agent_log.path, AGENT_LOG)
     except AgentError as error:
         claimed.reporter.warn(f"the agent's log could not be uploaded: {error}")
-    claimed.reporter.change(
+    final = Retrying(
+        retry=retry_if_exception_type(StoreError),
+        stop=stop_after_delay(_FINAL_STATUS_S),
+        wait=wait_random_exponential(1, 30),
+        reraise=True,
+    )
+    final(
+        claimed.reporter.change,
         state=outcome.reason.state,
         phase=Phase.DONE,
         stop_reason=outcome.reason,

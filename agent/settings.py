@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 EC2_METADATA: Final = "http://169.254.169.254"
+LOG_FILE: Final = "/var/log/run-agent.log"
 SCRATCH: Final = "/scratch/solorun"
 
 
@@ -28,6 +29,10 @@ class Settings:
     """Holds the run's folder: the fastest large disk of the machine."""
     shutdown_command: tuple[str, ...] | None
     """Ends the machine. There is no default on purpose: only a machine image may turn its machine off."""
+    log_file: Path
+    """The agent's own log, whole."""
+    docker_host: str | None
+    """Docker's address, where it is not the default socket."""
     metadata_endpoint: str
     """The instance metadata service."""
     endpoint_url: str | None
@@ -71,6 +76,8 @@ def parse_settings(environment: Mapping[str, str]) -> Settings:
     settings = Settings(
         scratch=Path(environment.get("RUN_AGENT_SCRATCH", SCRATCH)),
         shutdown_command=command,
+        log_file=Path(environment.get("RUN_AGENT_LOG_FILE", LOG_FILE)),
+        docker_host=environment.get("DOCKER_HOST") or None,
         metadata_endpoint=environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", EC2_METADATA).rstrip("/"),
         endpoint_url=environment.get("AWS_ENDPOINT_URL") or None,
         cpus=number("RUN_AGENT_CPUS"),

@@ -30,6 +30,8 @@ class World:
     open_secret_reader: Callable[[str], SecretReader]
     """A region becomes what reads secrets there."""
     agent_log: AgentLog
+    ship_agent_log: Callable[[RunPointer], None]
+    """Begins to send the agent's log to its stream too; returns at once."""
     machine: Machine
     scratch: Path
     """The folder that holds the run's folder."""

@@ -72,6 +72,7 @@ def agent_environment(place: Place, instance: Instance, secret: str) -> dict[str
         "HOME": str(folder.root),
         "TMPDIR": str(folder.temporary),
         "PYTHONUNBUFFERED": "1",
+        "RUN_AGENT_LOG_FILE": str(folder.agent_log),
         "RUN_AGENT_SCRATCH": str(place.folder.scratch),
         "RUN_AGENT_SHUTDOWN_COMMAND": json.dumps(shutdown_command(folder)),
         "RUN_AGENT_CPUS": str(min(instance.cpus, place.size.cpus)),

@@ -70,6 +70,11 @@ class MachineFolder:
         return self.root / "console.log"
 
     @property
+    def agent_log(self) -> Path:
+        """The agent's own log."""
+        return self.root / "run-agent.log"
+
+    @property
     def power_off(self) -> Path:
         """Made by the agent's shutdown command: the switch of this machine, and of no other."""
         return self.root / "power-off"

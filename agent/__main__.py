@@ -1,0 +1,155 @@
+"""`run-agent`: environment, wiring, exit codes. The only place that reads the environment or exits."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import version
+from typing import Final, NoReturn
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from agent.clock import SystemClock
+from agent.containers import Containers, open_containers
+from agent.contract import RunPointer, log_stream
+from agent.logs.agentlog import AgentLog
+from agent.logs.cloudwatch import CloudWatchSink
+from agent.logs.sink import LogSink
+from agent.machine import read_machine
+from agent.metadata import MetadataService, MetadataUnavailable
+from agent.run import AgentExit, live
+from agent.secret_values import AwsSecretReader, SecretReader
+from agent.settings import Settings, SettingsError, parse_settings
+from agent.store import Store, open_store
+from agent.world import World
+
+log = logging.getLogger("agent")
+
+PowerOff = Callable[[], None]
+_SHUTDOWN_S: Final = 20.0
+"""systemd answers at once; a command that hangs is given up and tried again."""
+
+
+def main() -> NoReturn:
+    """Execute this machine's run and exit with an AgentExit."""
+    parser = argparse.ArgumentParser(
+        prog="run-agent",
+        description="Executes the run that this machine was started for, then shuts the machine down. "
+        "It is started at boot by run-agent.service; on a machine without a run it says so and does nothing.",
+        epilog="Environment: RUN_AGENT_SCRATCH, RUN_AGENT_LOG_FILE, RUN_AGENT_SHUTDOWN_COMMAND (a JSON list), "
+        "RUN_AGENT_CPUS, RUN_AGENT_MEMORY_BYTES, DOCKER_HOST, AWS_ENDPOINT_URL, "
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT.",
+    )
+    parser.add_argument("--version", action="version", version=f"run-agent {version('solorun')}")
+    parser.parse_args()
+    try:
+        settings = parse_settings(os.environ)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"run-agent: {problem}", file=sys.stderr)
+        sys.exit(AgentExit.SETTINGS)
+    logging.getLogger().addHandler(logging.StreamHandler())
+    with ExitStack() as stack:
+        exit_code = _live(settings, stack)
+    logging.shutdown()
+    sys.stderr.flush()
+    # Threads of the S3 client may come back while the interpreter is torn down, which aborts it: see agent/store.py.
+    os._exit(exit_code)
+
+
+def _live(settings: Settings, stack: ExitStack) -> AgentExit:
+    agent_log = stack.enter_context(AgentLog(settings.log_file))
+    metadata = stack.enter_context(MetadataService(settings.metadata_endpoint))
+    turned_off = True
+
+    def power_off() -> None:
+        nonlocal turned_off
+        turned_off = _power_off(settings.shutdown_command)
+
+    try:
+        exit_code = live(_world(settings, metadata, agent_log, power_off, stack))
+    except MetadataUnavailable as error:
+        log.error("%s", error)
+        return AgentExit.METADATA
+    return exit_code if turned_off else AgentExit.STILL_ON
+
+
+def _world(
+    settings: Settings, metadata: MetadataService, agent_log: AgentLog, power_off: PowerOff, stack: ExitStack
+) -> World:
+    clock = SystemClock()
+    endpoint_url = settings.endpoint_url
+
+    def store(prefix: str) -> Store:
+        return open_store(
+            prefix,
+            metadata.region(),
+            endpoint_url=endpoint_url,
+            metadata_endpoint=settings.metadata_endpoint,
+            clock=clock,
+        )
+
+    def containers() -> Containers:
+        return stack.enter_context(open_containers(settings.docker_host, clock))
+
+    def sink(pointer: RunPointer) -> LogSink:
+        return CloudWatchSink(
+            pointer.region, pointer.log_group, log_stream(pointer.run_id), endpoint_url=endpoint_url
+        )
+
+    def ship_agent_log(pointer: RunPointer) -> None:
+        agent_log.attach(
+            pointer.region,
+            pointer.log_group,
+            log_stream(pointer.run_id, agent=True),
+            endpoint_url=endpoint_url,
+        )
+
+    def secret_reader(region: str) -> SecretReader:
+        # Imported here: most runs have no secrets, and boto3 takes half a second.
+        import boto3
+
+        return AwsSecretReader(boto3.Session(region_name=region), region)
+
+    return World(
+        metadata=metadata,
+        open_store=store,
+        open_containers=containers,
+        open_sink=sink,
+        open_secret_reader=secret_reader,
+        agent_log=agent_log,
+        ship_agent_log=ship_agent_log,
+        machine=read_machine(max_cpus=settings.cpus, max_memory_bytes=settings.memory_bytes),
+        scratch=settings.scratch,
+        clock=clock,
+        power_off=power_off,
+    )
+
+
+def _power_off(command: tuple[str, ...] | None) -> bool:
+    """End the machine; False where that did not work, so that the unit's exit code calls the next layer."""
+    if command is None:
+        log.error("no RUN_AGENT_SHUTDOWN_COMMAND is set, so this machine is not turned off by its agent")
+        return False
+    log.info("shutting down: %s", " ".join(command))
+    retrying = Retrying(
+        retry=retry_if_exception_type((OSError, subprocess.SubprocessError)),
+        stop=stop_after_attempt(3),
+        wait=wait_fixed(1),
+        reraise=True,
+    )
+    try:
+        retrying(subprocess.run, command, check=True, timeout=_SHUTDOWN_S, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.error("the shutdown command failed: %s", error)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
