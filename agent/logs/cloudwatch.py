@@ -181,18 +181,20 @@ class CloudWatchSink:
             code = str(answer.get("__type", "")).rpartition("#")[2]
             text = f"{operation}: {code or status}: {answer.get('message') or answer.get('Message') or ''}"
         except (ValueError, AttributeError):
-            code, text = "", f"{operation}: HTTP status {status}"
+            code, text = "", f"{operation}: HTTP status {status}: {data[:200].decode(errors='replace')}"
         if code == "ResourceNotFoundException":
             return _Missing(text)
         if code in ("ResourceAlreadyExistsException", "DataAlreadyAcceptedException"):
             return _AlreadyThere(text)
         if code in _THROTTLED or status == 429:
             return Refused(text)
-        if code in _CREDENTIALS:
+        denied = code in _DENIED or status in (401, 403)
+        if code in _CREDENTIALS or denied:
             with self._lock:
                 self._credentials = None
+        if code in _CREDENTIALS:
             return Refused(text)
-        if code in _DENIED or status in (401, 403):
+        if denied:
             return Denied(f"{text} (the instance role needs logs:{operation} on {self._group})")
         return Unsure(text) if status >= 500 else Unacceptable(text)
 
