@@ -75,11 +75,14 @@ _START_CAUSES: Final[tuple[tuple[str, str], ...]] = (
 
 def pull_failed(image: str, words: str) -> str:
     """Why the image cannot be had: name, the daemon's words, probable cause, next step."""
-    advice = _cause(
+    said = _line(words)
+    return f"The container image {image} is not on the machine and could not be pulled: {said}. {pull_advice(words)}"
+
+
+def pull_advice(words: str) -> str:
+    """The probable cause of a pull that failed with these words, and the next step."""
+    return _cause(
         _PULL_CAUSES, words, "Check the image's name, and try `docker pull` on a machine like this."
-    )
-    return (
-        f"The container image {image} is not on the machine and could not be pulled: {_line(words)}. {advice}"
     )
 
 
