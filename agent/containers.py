@@ -9,26 +9,31 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum, unique
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.clock import Clock, Deadline, SystemClock
 from agent.container_errors import pull_failed, start_failed
+from agent.container_plan import (
+    PLUGINS_LABEL,
+    ROLE_LABEL,
+    RUN_LABEL,
+    ContainerExit,
+    ContainerPlan,
+    Exited,
+    Listed,
+    Mount,
+    Role,
+    Running,
+    split_image,
+)
 from agent.errors import DockerError, ImageUnavailable
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 log = logging.getLogger(__name__)
-
-RUN_LABEL: Final = "solorun.run"
-ROLE_LABEL: Final = "solorun.role"
-INSTANCE_LABEL: Final = "solorun.instance"
-PLUGINS_LABEL: Final = "solorun.nextflow.plugins"
-"""On our Nextflow images: the plugins that are baked in, comma-separated; empty where there are none."""
 
 PULL_S: Final = 900.0
 """How long a pull may take: 10 GB at 12 MB/s."""
@@ -39,78 +44,6 @@ _DAEMON_AWAY_S: Final = 120.0
 _RETRY_S: Final = 1.0
 _KILLERS: Final = 8
 """Containers that are removed at the same time; the daemon takes 50 to 300 ms for each."""
-
-
-@unique
-class Role(StrEnum):
-    """What a container is in its run; the value of ROLE_LABEL."""
-
-    WORKLOAD = "workload"
-    """Nextflow's head, or the Studio."""
-    TASK = "task"
-    """A task that the head started beside itself."""
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A folder or file of the machine, seen inside a container. Both paths are absolute."""
-
-    source: str
-    target: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class ContainerPlan:
-    """A container that is to be started. Values of `environment` may be secret and are not shown."""
-
-    image: str
-    command: tuple[str, ...]
-    name: str
-    labels: Mapping[str, str]
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    mounts: tuple[Mount, ...] = ()
-    working_dir: str = "/"
-    user: str | None = None
-    """As Docker takes it, `uid[:gid]` or a name; the image's own where None."""
-    network_mode: str = "host"
-
-
-@dataclass(frozen=True)
-class ContainerExit:
-    """How a container ended: its exit code, and what Docker says of it."""
-
-    code: int
-    oom_killed: bool
-    """The kernel killed a process of it for want of memory."""
-    error: str
-    """The daemon's words where the container could not be run; mostly empty."""
-
-
-@dataclass(frozen=True)
-class Running:
-    """A container that runs."""
-
-    id: str
-    started_at: str
-    """As Docker says it, RFC 3339."""
-
-
-@dataclass(frozen=True)
-class Exited:
-    """A container that has ended and is still there."""
-
-    id: str
-    exit: ContainerExit
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A running container of the run."""
-
-    id: str
-    name: str
-    role: str
 
 
 class Containers:
@@ -141,7 +74,7 @@ class Containers:
             return
         log.info("pulling image %s", image)
         by = Deadline.after(timeout_s, self._clock)
-        name, tag = _split_image(image)
+        name, tag = split_image(image)
         try:
             with _daemon(f"pull image {image}"):
                 for event in self._api.pull(name, tag=tag, stream=True, decode=True):
@@ -200,7 +133,7 @@ class Containers:
 
         mounts = list(plan.mounts)
         folder = str(spool.parent)
-        if not any(mount.source == mount.target and _within(folder, mount.target) for mount in mounts):
+        if not any(m.source == m.target and spool.is_relative_to(m.target) for m in mounts):
             mounts.append(Mount(folder, folder))
         with _daemon(f"start container {plan.name}"):
             self._remove_never_started(plan.name)
@@ -458,17 +391,3 @@ def _exit(state: Mapping[str, Any]) -> ContainerExit:
 def _words(error: Any) -> str:
     """The daemon's own words of an APIError."""
     return str(error.explanation or error)
-
-
-def _within(path: str, folder: str) -> bool:
-    return Path(path).is_relative_to(folder)
-
-
-def _split_image(image: str) -> tuple[str, str | None]:
-    """`name` and tag or digest; without either it is `latest`, as for `docker pull` (the API pulls all)."""
-    if "@" in image:
-        return image, None
-    name, colon, tag = image.rpartition(":")
-    if not colon or "/" in tag:
-        return image, "latest"
-    return name, tag

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from agent.cgroups import CGROUP_ROOT, read_usage
 from agent.clock import Clock
-from agent.containers import Listed
+from agent.container_plan import Listed
 from agent.errors import DockerError
 from agent.folder import RunFolder
 

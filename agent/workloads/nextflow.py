@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from agent.containers import (
+from agent.container_plan import (
     INSTANCE_LABEL,
     ROLE_LABEL,
     RUN_LABEL,
