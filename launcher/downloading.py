@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -178,9 +178,7 @@ def _refuse_changed(paths: Iterable[Path], root: Path, overwrite: bool) -> None:
 def _fetch(store: Store, stored: StoredObject, path: Path) -> int:
     """One file, whole or not at all. Returns its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".download-", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    part = path.parent / f".download-{secrets.token_hex(8)}"
     try:
         store.download(stored.key, part)
         size = part.stat().st_size
@@ -189,25 +187,9 @@ def _fetch(store: Store, stored: StoredObject, path: Path) -> int:
                 f"{PurePosixPath(stored.key).name} arrived with {size} bytes instead of {stored.size}",
                 hint="Download it again",
             )
-        # mkstemp makes files for the owner's eyes only
-        part.chmod(0o666 & ~_umask())
         moment = stored.modified.timestamp()
         os.utime(part, (moment, moment))
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     return stored.size
-
-
-def _umask() -> int:
-    return _UMASK
-
-
-def _read_umask() -> int:
-    # the only way to read it is to set it: done once, before any thread
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-_UMASK: Final = _read_umask()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.contract import AGENT_LOG, WORKLOAD_LOG, log_stream
 from launcher.aws import Aws
 from launcher.aws_errors import translated
-from launcher.errors import NotThere
+from launcher.errors import AccessDenied, NotThere, UserError
 from launcher.run_book import RunBook
 
 if TYPE_CHECKING:
@@ -75,10 +75,38 @@ def stored_lines(book: RunBook, run_id: str, *, agent: bool = False) -> Iterator
         yield LogLine(_text(rest))
 
 
-def no_log(run_id: str, *, agent: bool) -> NotThere:
-    """The error for a log that is nowhere."""
+def whole_log(stream: LogStream, book: RunBook, run_id: str, *, agent: bool = False) -> Iterator[LogLine]:
+    """All lines there are now: from CloudWatch Logs, or from S3 where it has none or may not be asked.
+
+    Raises:
+        NotThere: the log is in neither place.
+        AccessDenied: CloudWatch Logs may not be read, and S3 has no log (yet).
+    """
+    shown = 0
+    cause: UserError | None = None
+    try:
+        for line in stream.new_lines():
+            shown += 1
+            yield line
+    except (NotThere, AccessDenied) as error:
+        if shown:
+            raise
+        cause = error
+    if shown:
+        return
+    try:
+        yield from stored_lines(book, run_id, agent=agent)
+    except NotThere:
+        if isinstance(cause, AccessDenied):
+            raise cause from None
+        if cause is not None:
+            raise _no_log(run_id, agent=agent) from None
+
+
+def _no_log(run_id: str, *, agent: bool) -> NotThere:
+    whose = "the agent of run" if agent else "run"
     return NotThere(
-        f"There is no log of {'the agent of ' if agent else ''}run {run_id}, neither in CloudWatch Logs nor in S3",
+        f"There is no log of {whose} {run_id}, neither in CloudWatch Logs nor in S3",
         hint="The machine may not have come so far yet: launcher runs view tells",
     )
 

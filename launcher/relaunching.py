@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from agent.contract import BUNDLE, RunSpec, RunState, RunStatus
+from agent.contract import BUNDLE, RunSpec, RunStatus
 from launcher.compute_envs import ComputeEnv
 from launcher.errors import UserError
 from launcher.request import RunRequest

@@ -135,7 +135,9 @@ def read_request(arguments: RunArguments, read_stdin: Callable[[], str]) -> tupl
     kind = problems.attempt(lambda: check_instance_type(arguments.instance_type))
     disk = problems.attempt(lambda: check_boot_disk(arguments.boot_disk_gb))
     problems.raise_if_any("The run was not started")
-    pipeline: Pipeline = source  # type: ignore[assignment] # None only beside a problem, which was raised
+    if source is None:
+        raise RuntimeError("a missing value is always a problem")
+    pipeline: Pipeline = source
     request = RunRequest(
         source=pipeline.source,
         pipeline=pipeline.label,

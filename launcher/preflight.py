@@ -1,0 +1,51 @@
+"""What is asked of AWS before anything is written: bucket, machine image, identity. All answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from launcher.docker_check import check_docker
+from launcher.errors import UserError
+from launcher.machines import MachineImage
+from launcher.places import Place
+from launcher.request import Problems
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found out."""
+
+    image: MachineImage
+    owner: str
+
+
+def check(place: Place, user: str, check_local: Callable[[], None] = check_docker) -> Preflight:
+    """Ask for everything side by side; `user` owns the run where AWS does not say who asks.
+
+    Raises:
+        UserError: something must change first; all of it is listed.
+        CloudError: AWS does not answer.
+    """
+    with ThreadPoolExecutor(4, thread_name_prefix="preflight") as pool:
+        bucket = pool.submit(place.book.store.check_bucket)
+        image = pool.submit(place.machines.image)
+        owner = pool.submit(place.aws.owner, user)
+        local = pool.submit(check_local) if place.ce.local else None
+        # made now, as it takes a while: the first call comes when all is written
+        pool.submit(lambda: place.aws.ec2)
+        errors = [future.exception() for future in (bucket, image, owner, local) if future is not None]
+    problems = Problems()
+    said: set[str] = set()
+    for error in errors:
+        if error is None:
+            continue
+        if not isinstance(error, UserError):
+            # an outage, or an error of ours: it is the thing to tell
+            raise error
+        if error.message not in said:
+            said.add(error.message)
+            problems.found.append(error)
+    problems.raise_if_any("The run was not started")
+    return Preflight(image.result(), owner.result())
