@@ -96,7 +96,7 @@ def wait_until_it_answers(
             return True
         if process is not None and process.poll() is not None:
             return False
-        time.sleep(0.2)
+        time.sleep(0.1)
     return False
 
 
