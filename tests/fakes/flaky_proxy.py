@@ -8,8 +8,8 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from enum import Enum, unique
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -49,12 +49,18 @@ class FlakyProxy:
     requests: list[Request] = field(default_factory=list)
     script: list[Fault | None] = field(default_factory=list)
     """What happens to the next requests, one each; when it is used up, chance (of a fixed seed) decides."""
+    matching: Callable[[Request], bool] = lambda _request: True
+    """Which requests may fail."""
+    delay_s: float = 0.0
+    """How long every request takes at the least."""
     _random: random.Random = field(default_factory=random.Random)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def decide(self) -> Fault | None:
+    def decide(self, request: Request) -> Fault | None:
         """The fate of the next request."""
         with self._lock:
+            if not self.matching(request):
+                return None
             if self.script:
                 return self.script.pop(0)
             return self._random.choice(self.faults) if self._random.random() < self.fraction else None
@@ -67,14 +73,27 @@ class FlakyProxy:
 
 @contextlib.contextmanager
 def flaky_proxy(
-    target: str, *, fraction: float = 0.0, seed: int = 1, faults: tuple[Fault, ...] = ALL
+    target: str,
+    *,
+    fraction: float = 0.0,
+    seed: int = 1,
+    faults: tuple[Fault, ...] = ALL,
+    matching: Callable[[Request], bool] = lambda _request: True,
+    delay_s: float = 0.0,
 ) -> Iterator[FlakyProxy]:
     """Serve `target` (http://host:port) on a free loopback port, failing `fraction` of all requests."""
     upstream = urlsplit(target)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     chance = random.Random(seed)  # noqa: S311 - the same failures every time is what is wanted
-    proxy = FlakyProxy(f"http://127.0.0.1:{server.server_port}", fraction, faults, _random=chance)
+    proxy = FlakyProxy(
+        f"http://127.0.0.1:{server.server_port}",
+        fraction,
+        faults,
+        _random=chance,
+        matching=matching,
+        delay_s=delay_s,
+    )
     server.proxy = proxy  # type: ignore[attr-defined]  # http.server hands nothing else to its handlers
     server.upstream = (upstream.hostname, upstream.port)  # type: ignore[attr-defined]  # likewise
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -98,9 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         proxy: FlakyProxy = self.server.proxy
         size = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(size)
-        fault = proxy.decide()
         headers = dict(self.headers.items())
-        proxy.requests.append(Request(self.command, self.path, headers, size, fault))
+        request = Request(self.command, self.path, headers, size, None)
+        fault = proxy.decide(request)
+        proxy.requests.append(replace(request, fault=fault))
+        threading.Event().wait(proxy.delay_s)
         if fault is Fault.REFUSED:
             self._unavailable()
         elif fault is Fault.RESET:
