@@ -98,6 +98,13 @@ class MotoFleet:
         self._types: dict[str, Any] = INSTANCE_TYPES
         self._state_reason = StateReason
 
+    def set_architecture(self, image_id: str, architecture: str) -> None:
+        """Note the processor that an image is for: RegisterImage of moto forgets it."""
+        for account in list(dict.values(self._accounts)):
+            for backend in list(dict.values(account)):
+                if image_id in backend.amis:
+                    backend.amis[image_id].architecture = architecture
+
     def instances(self) -> list[Instance]:
         """Every instance of every region, terminated ones included."""
         return _steady(lambda: [self._instance(item) for _, item in self._all()])

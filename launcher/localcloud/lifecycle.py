@@ -22,7 +22,7 @@ from launcher.localcloud.agent_environment import FROM_THE_COMPUTER
 from launcher.localcloud.docker_host import DockerHost, DockerTrouble
 from launcher.localcloud.folders import CloudFolder
 from launcher.localcloud.processes import CLOUD_FOLDER, CLOUD_ID, environment_of, kill_all
-from launcher.localcloud.state import LocalCloudState, current, saved
+from launcher.localcloud.state import STATE_DIR_VARIABLE, LocalCloudState, current, saved
 
 Say = Callable[[str], None]
 
@@ -193,8 +193,14 @@ def _alone(folder: Path) -> Iterator[None]:
     """One `up` or `down` at a time; the next one waits."""
     lock = CloudFolder(folder).lock
     while True:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise UserError(
+                f"The local cloud's folder cannot be used: {error}",
+                hint=f"Choose another one: {STATE_DIR_VARIABLE}=FOLDER",
+            ) from error
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A `down` that was waited for has removed the file: then this is nobody's lock.
         if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):

@@ -50,8 +50,12 @@ class Clients:
         )
 
 
-def provision(clients: Clients) -> None:
-    """Make what the launcher expects to find."""
+def provision(clients: Clients) -> dict[Arch, str]:
+    """Make what the launcher expects to find.
+
+    Returns:
+        The ids of the machine images.
+    """
     clients.client("s3").create_bucket(Bucket=BUCKET)
     clients.client("logs").create_log_group(logGroupName=catalog.LOG_GROUP)
     iam = clients.client("iam")
@@ -59,8 +63,11 @@ def provision(clients: Clients) -> None:
     iam.create_instance_profile(InstanceProfileName=INSTANCE_PROFILE)
     iam.add_role_to_instance_profile(InstanceProfileName=INSTANCE_PROFILE, RoleName=INSTANCE_PROFILE)
     ec2, ssm = clients.client("ec2"), clients.client("ssm")
+    images = {}
     for arch in Arch:
         image = ec2.register_image(
             Name=f"solorun-local-{arch}", Architecture=arch, RootDeviceName=catalog.BOOT_DEVICE
         )
-        ssm.put_parameter(Name=catalog.image_parameter(arch), Value=image["ImageId"], Type="String")
+        images[arch] = str(image["ImageId"])
+        ssm.put_parameter(Name=catalog.image_parameter(arch), Value=images[arch], Type="String")
+    return images

@@ -78,12 +78,14 @@ def _serve(
         metadata_url = "http://{}:{}".format(*listening.getsockname())
         clients = Clients(server.endpoint_url, own)
         place = Place(folder, server.endpoint_url, metadata_url, environ, docker.host, docker.size())
+        fleet = MotoFleet()
         runs = RunsInS3(clients.client("s3"))
-        site = Site(place, options.agent_command, MotoFleet(), docker, runs, clock)
+        site = Site(place, options.agent_command, fleet, docker, runs, clock)
         supervisor = Supervisor(site, keys, docker, (NEXTFLOW_IMAGE,))
         gate = Gate(moto_application(), keys, supervisor, control_token, options.cloud_id)
         server.serve(gate)
-        provision(clients)
+        for arch, image_id in provision(clients).items():
+            fleet.set_architecture(image_id, arch)
         state = LocalCloudState(
             cloud_id=options.cloud_id,
             pid=options.pid,
