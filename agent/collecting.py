@@ -13,13 +13,14 @@ from agent.artifacts import UploadReport, upload_tree
 from agent.clock import Deadline
 from agent.contract import ARTIFACTS, LOGS, WORKLOAD_LOG, Artifacts, Phase, StopReason
 from agent.errors import AgentError
-from agent.journal import Exited, Stop
+from agent.journal import Exited, Started, Stop
 from agent.logs.redact import redacted_copy
 from agent.logs.shipper import LogShipper
 from agent.one_run import OneRun
 from agent.preparing import Prepared
 from agent.stopping import plan_stop
-from agent.workloads.nextflow_diagnosis import Diagnosis, diagnose
+from agent.watching import disk_is_full
+from agent.workloads.nextflow_diagnosis import Diagnosis, diagnose, warnings_of
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +43,12 @@ def collect(
     deadline = plan_stop(stop, run.world.clock).all_by
     with _goes_on(run, "The phase could not be reported"):
         reporter.change(phase=Phase.COLLECT)
+    diagnosis = _diagnose(run, prepared, stop, exited)
     with _goes_on(run, "Leftover containers could not be swept"):
         sweep_by = Deadline.after(min(SWEEP_S, deadline.remaining()), run.world.clock)
         prepared.containers.sweep(run.spec.run_id, sweep_by)
     prepared.ballast.release()
 
-    diagnosis = _diagnose(run, stop, exited)
     reporter.note(tasks=run.progress.tasks())
     for warning in diagnosis.warnings:
         reporter.warn(warning)
@@ -84,17 +85,27 @@ def _goes_on(run: OneRun, what: str) -> Iterator[None]:
         run.claimed.reporter.warn(f"{what}: {error}")
 
 
-def _diagnose(run: OneRun, stop: Stop, exited: Exited | None) -> Diagnosis:
+def _diagnose(run: OneRun, prepared: Prepared, stop: Stop, exited: Exited | None) -> Diagnosis:
     """Nextflow exits with 1 for everything, so what it wrote must tell what happened."""
     if exited is not None and stop.reason is StopReason.WORKLOAD_FAILED:
-        return diagnose(exited.code, run.folder)
+        out_of_memory: tuple[str, ...] = ()
+        started = run.journal.read(Started)
+        with _goes_on(run, "Docker could not be asked about memory"):
+            if started is not None:
+                out_of_memory = prepared.containers.out_of_memory(run.spec.run_id, started.started_at)
+        return diagnose(
+            exited.code,
+            run.folder,
+            out_of_memory=out_of_memory,
+            disk_full=disk_is_full(run.folder.root),
+        )
     tasks = run.progress.tasks()
     counts = f"{tasks.succeeded + tasks.cached} tasks done"
     if tasks.cached:
         counts += f" ({tasks.cached} of them cached)"
     if tasks.failed:
         counts += f", {tasks.failed} failed"
-    return Diagnosis(stop.reason, f"{stop.message} {counts}.")
+    return Diagnosis(stop.reason, f"{stop.message} {counts}.", warnings_of(run.folder))
 
 
 def _upload_logs(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:
@@ -118,10 +129,19 @@ def _location(run: OneRun, prepared: Prepared) -> str:
 
 
 def _upload_results(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:
-    destination = prepared.plan.results_destination
-    if destination is None:
-        return upload_tree(run.claimed.store, run.folder.results, ARTIFACTS, deadline=deadline)
-    return upload_tree(run.world.open_store(destination), run.folder.results, "", deadline=deadline)
+    folder, destination = run.folder, prepared.plan.results_destination
+    store, prefix = run.claimed.store, ARTIFACTS
+    if destination is not None:
+        store, prefix = run.world.open_store(destination), ""
+    return upload_tree(
+        store,
+        folder.results,
+        prefix,
+        deadline=deadline,
+        # Pipelines publish links into the work dir by default, and may publish files of their own.
+        roots=(folder.work, folder.pipeline),
+        journal=folder.state / "uploaded",
+    )
 
 
 def _add(artifacts: Artifacts, report: UploadReport, *, count: bool) -> Artifacts:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.bundle import unpack_bundle
-from agent.carry import Carrier
 from agent.containers import Containers
 from agent.contract import run_prefix
 from agent.journal import Started
@@ -18,6 +17,9 @@ from agent.secret_values import read_all, references, values_to_redact
 from agent.stopping import StopLatch
 from agent.watching import Ballast
 from agent.workloads.nextflow import PipelinePlan, plan_pipeline
+
+if TYPE_CHECKING:
+    from agent.carry import Carrier
 
 _Result = TypeVar("_Result")
 _STOP_LOOK_S: Final = 0.25
@@ -52,7 +54,7 @@ def prepare(run: OneRun) -> Prepared:
     redactor = Redactor(values_to_redact(spec, secrets))
     world.agent_log.redact_with(redactor)
     containers = world.open_containers()
-    carrier = Carrier(run.claimed.store, folder, spec.workload.session_id) if spec.resumable else None
+    carrier = _carrier(run)
     ballast = Ballast(folder.state / "ballast")
 
     # A workload that was started before the agent was killed has all of this, and may be using it.
@@ -68,11 +70,22 @@ def prepare(run: OneRun) -> Prepared:
         has_plugins=containers.has_plugins(spec.container_image),
         instance_id=run.claimed.instance_id,
     )
+    for warning in plan.warnings:
+        run.claimed.reporter.warn(warning)
     if first_time:
         for path, text in plan.files.items():
             path.write_text(text)
         ballast.take()
     return Prepared(containers, plan, redactor, ballast, carrier)
+
+
+def _carrier(run: OneRun) -> Carrier | None:
+    if not run.spec.resumable:
+        return None
+    # Imported here: most runs do without, and the start counts.
+    from agent.carry import Carrier
+
+    return Carrier(run.claimed.store, run.folder, run.spec.workload.session_id)
 
 
 def _fetch(run: OneRun, carrier: Carrier | None) -> None:

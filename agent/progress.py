@@ -11,7 +11,7 @@ from agent.errors import StoreError
 from agent.folder import RunFolder
 from agent.reporting import Reporter
 from agent.store import Store
-from agent.workloads.nextflow_diagnosis import Diagnosis, finished_but_hanging
+from agent.workloads.nextflow_diagnosis import Diagnosis, finished_but_hanging, session_failed
 from agent.workloads.nextflow_trace import TraceReader
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ class Progress:
             self._hanging_since = clock.monotonic()
         if clock.monotonic() - self._hanging_since < HANG_GRACE_S:
             return None
-        failed = self.tasks().failed > 0
         return Diagnosis(
-            StopReason.WORKLOAD_FAILED if failed else StopReason.COMPLETED,
+            StopReason.WORKLOAD_FAILED if session_failed(self._folder.nextflow_log) else StopReason.COMPLETED,
             "Nextflow had finished and did not exit; it was ended.",
         )

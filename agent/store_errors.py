@@ -38,6 +38,10 @@ class OutOfTime(StoreError):
     """The deadline passed before S3 had done it."""
 
 
+class Refused(StoreError):
+    """Bucket, credentials or permissions are wrong: every request like this one would be refused."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A bucket and a key in it, and where they are: what an error message names."""
@@ -119,7 +123,9 @@ def translate(error: BaseException, action: Action, place: Place) -> StoreError:
     head = f"cannot {action.verb} {place.uri}: "
     if isinstance(error, FileNotFoundError) and code_of(error) != "NoSuchBucket":
         return KeyMissing(f"{head}there is no such object")
-    return StoreError(head + _cause(error, action, place))
+    refused = isinstance(error, PermissionDeniedError | UnauthenticatedError | FileNotFoundError)
+    kind = Refused if refused or _NO_LOCATION in str(error) else StoreError
+    return kind(head + _cause(error, action, place))
 
 
 def _cause(error: BaseException, action: Action, place: Place) -> str:

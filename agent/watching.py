@@ -35,7 +35,13 @@ class Watch:
     """
 
     def __init__(
-        self, name: str, interval: float, look: Callable[[], None], latch: StopLatch, *, at_once: bool = True
+        self,
+        name: str,
+        interval: float,
+        look: Callable[[], object],
+        latch: StopLatch,
+        *,
+        at_once: bool = True,
     ) -> None:
         self._interval = interval
         self._look = look
@@ -135,14 +141,19 @@ def look_for_spot_notice(metadata: SpotNotices, latch: StopLatch) -> None:
 
 def look_at_disk(folder: Path, latch: StopLatch) -> None:
     """Free space where the run works: stop while there is still enough to finish in order."""
-    usage = shutil.disk_usage(folder)
-    enough = min(_GIB, usage.total // 10)
-    if usage.free < enough:
+    if disk_is_full(folder):
+        usage = shutil.disk_usage(folder)
         latch.offer(
             StopReason.DISK_FULL,
             f"The disk was about to be full: {usage.free / _GIB:.2f} GiB of {usage.total / _GIB:.1f} GiB "
             "were left. Relaunch with a larger boot disk or a machine type with local disks.",
         )
+
+
+def disk_is_full(folder: Path) -> bool:
+    """Whether less than 1 GiB is left, or less than a tenth of a small disk."""
+    usage = shutil.disk_usage(folder)
+    return usage.free < min(_GIB, usage.total // 10)
 
 
 class Ballast:

@@ -92,7 +92,7 @@ class LoneRun:
         """Read one of the run's objects."""
         return self.aws.body(self.key(name))
 
-    def keys(self) -> set[str]:
+    def names(self) -> set[str]:
         """The names of all of the run's objects."""
         start = self.key("")
         return {key.removeprefix(start) for key in self.aws.keys(start)}

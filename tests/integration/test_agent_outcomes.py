@@ -50,7 +50,7 @@ def test_a_run_that_ends_well_leaves_everything_in_s3(aws: S3Server, tmp_path: P
     assert status.submitted_at <= status.started_at <= status.finished_at
     assert status.artifacts is not None
     assert status.artifacts.not_uploaded == ()
-    assert {f"artifacts/{name}.txt" for name in ("one", "two", "three")} <= run.keys()
+    assert {f"artifacts/{name}.txt" for name in ("one", "two", "three")} <= run.names()
     assert {
         WORKLOAD_LOG,
         AGENT_LOG,
@@ -58,7 +58,7 @@ def test_a_run_that_ends_well_leaves_everything_in_s3(aws: S3Server, tmp_path: P
         TRACE,
         "logs/report.html",
         "logs/metrics.jsonl",
-    } <= run.keys()
+    } <= run.names()
     assert run.body("artifacts/one.txt") == b"hello one\n"
     whole = run.body(WORKLOAD_LOG).decode()
     assert "made three.txt" in whole
@@ -122,7 +122,7 @@ def test_a_container_image_that_is_not_there_is_named(aws: S3Server, tmp_path: P
         status = run.status()
         assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.IMAGE_UNAVAILABLE)
         assert image in status.message
-        assert AGENT_LOG in run.keys()
+        assert AGENT_LOG in run.names()
 
 
 def test_a_spec_altered_to_nonsense_lists_every_problem(aws: S3Server, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_the_time_limit_stops_a_run(aws: S3Server, tmp_path: Path) -> None:
     assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.TIME_LIMIT)
     assert status.finished_at is not None
     assert 12 <= (status.finished_at - status.submitted_at).total_seconds() < 60
-    assert WORKLOAD_LOG in run.keys()
+    assert WORKLOAD_LOG in run.names()
 
 
 def test_a_stop_request_ends_a_run_that_ignores_it(aws: S3Server, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_sigterm_is_a_shutdown_from_outside(aws: S3Server, tmp_path: Path) -> No
         machine.ends()
         assert_gone(run, machine)
     assert run.status().stop_reason is StopReason.TERMINATED
-    assert WORKLOAD_LOG in run.keys()
+    assert WORKLOAD_LOG in run.names()
 
 
 def test_of_two_machines_on_one_run_one_wins(aws: S3Server, tmp_path: Path) -> None:
@@ -222,9 +222,7 @@ def test_a_run_that_is_over_is_not_executed_again(aws: S3Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize("user_data", [None, b"#!/bin/sh\necho hello\n", b'{"other": 1}', b"\xff\xfe"])
-def test_a_machine_started_by_hand_is_left_alone(
-    aws: S3Server, tmp_path: Path, user_data: bytes | None
-) -> None:
+def test_a_machine_started_by_hand_is_left_alone(tmp_path: Path, user_data: bytes | None) -> None:
     """Without a run pointer the agent says so and turns nothing off."""
     with lone_machine(tmp_path, None, user_data=user_data) as machine:
         machine.boot()
@@ -233,7 +231,7 @@ def test_a_machine_started_by_hand_is_left_alone(
         assert "left alone" in machine.console
 
 
-def test_a_pointer_that_cannot_be_read_turns_the_machine_off(aws: S3Server, tmp_path: Path) -> None:
+def test_a_pointer_that_cannot_be_read_turns_the_machine_off(tmp_path: Path) -> None:
     """A machine that was started for a run, but nobody can tell for which, must not stay on."""
     with lone_machine(tmp_path, None, user_data=b'{"solorun": 1, "run_id": "nonsense"}') as machine:
         machine.boot()
@@ -266,7 +264,7 @@ def test_a_full_disk_stops_the_run_in_order(aws: S3Server, tmp_path: Path, small
         assert_gone(run, machine)
     status = run.status()
     assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.DISK_FULL)
-    assert {WORKLOAD_LOG, AGENT_LOG, NEXTFLOW_LOG} <= run.keys()
+    assert {WORKLOAD_LOG, AGENT_LOG, NEXTFLOW_LOG} <= run.names()
 
 
 def test_a_hundred_megabytes_on_one_line_get_through(aws: S3Server, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from agent.contract import CACHE, STOP, WORKLOAD_LOG, Phase, RunState, StopReason, StopRequest
 from agent.run import AgentExit
 from tests.fakes.clock import START
-from tests.fakes.flaky_proxy import Fault, flaky_proxy
+from tests.fakes.flaky_proxy import flaky_proxy
 from tests.fakes.s3_server import S3Server
 from tests.integration.lone_machine import (
     LoneRun,
@@ -79,7 +79,7 @@ def test_a_workload_that_ended_while_nobody_watched(aws: S3Server, tmp_path: Pat
         machine.ends()
         assert_gone(run, machine)
     assert run.status().state is RunState.SUCCEEDED
-    assert {"artifacts/one.txt", "artifacts/two.txt", "artifacts/three.txt", WORKLOAD_LOG} <= run.keys()
+    assert {"artifacts/one.txt", "artifacts/two.txt", "artifacts/three.txt", WORKLOAD_LOG} <= run.names()
 
 
 def test_a_kill_during_upload_loses_nothing(aws: S3Server, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_kill_during_upload_loses_nothing(aws: S3Server, tmp_path: Path) -> No
 
 
 def _artifacts(run: LoneRun) -> int:
-    return sum(key.startswith("artifacts/") for key in run.keys())
+    return sum(key.startswith("artifacts/") for key in run.names())
 
 
 def test_a_logs_service_that_fails_half_of_the_calls(aws: S3Server, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_s3_that_fails_a_third_of_the_calls(aws: S3Server, tmp_path: Path) ->
     assert status.state is RunState.SUCCEEDED
     assert status.artifacts is not None
     assert status.artifacts.not_uploaded == ()
-    assert {"artifacts/one.txt", "artifacts/two.txt", "artifacts/three.txt", WORKLOAD_LOG} <= run.keys()
+    assert {"artifacts/one.txt", "artifacts/two.txt", "artifacts/three.txt", WORKLOAD_LOG} <= run.names()
 
 
 @pytest.mark.parametrize("notice_s", [120.0, 20.0])
@@ -162,7 +162,7 @@ def test_after_a_spot_notice_another_machine_goes_on(aws: S3Server, tmp_path: Pa
         assert_gone(first, machine)
     status = first.status()
     assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.SPOT_INTERRUPTED)
-    assert any(key.startswith(CACHE) for key in first.keys())
+    assert any(key.startswith(CACHE) for key in first.names())
     done = status.tasks.succeeded
     # The machine is gone with its disk.
     subprocess.run(["rm", "-rf", str(scratch)], check=True)
