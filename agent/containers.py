@@ -335,7 +335,11 @@ class Containers:
 
 
 @contextmanager
-def open_containers(base_url: str | None = None, clock: Clock | None = None) -> Iterator[Containers]:
+def open_containers(
+    base_url: str | None = None,
+    clock: Clock | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[Containers]:
     """The machine's Docker daemon; `base_url` is the default socket where None.
 
     Raises:
@@ -346,7 +350,7 @@ def open_containers(base_url: str | None = None, clock: Clock | None = None) -> 
 
         client = DockerClient(base_url=base_url, version="auto", timeout=_REQUEST_S)
     try:
-        yield Containers(client, clock)
+        yield Containers(client, clock, pause)
     finally:
         client.close()
 
