@@ -217,7 +217,7 @@ class Machine:
         site, instance_id = self._site, self.instance.id
         try:
             site.fleet.ending(instance_id, stays=stays)
-            self._end_agent(AFTER_POWER_OFF_S if end is End.POWERED_OFF else 0.0)
+            self._end_agent(AFTER_POWER_OFF_S if self.folder.power_off.exists() else 0.0)
             kill_all(MACHINE, instance_id)
             site.containers.sweep(instance_id)
             if not stays:

@@ -18,7 +18,7 @@ CLOUD_ID: Final = "SOLORUN_LOCALCLOUD_ID"
 MACHINE: Final = "SOLORUN_LOCALCLOUD_MACHINE"
 """Carried by everything that runs on a simulated machine: the instance id."""
 
-_ROUNDS: Final = 20
+_ROUNDS: Final = 200
 
 
 def environment_of(pid: int) -> dict[str, str]:
@@ -58,5 +58,6 @@ def kill_all(variable: str, value: str) -> int:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(found, timeout=1.0)
+        # Zombies count as alive there, and not every init takes them away: look again soon.
+        psutil.wait_procs(found, timeout=0.05)
     return len(killed)
