@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""The demo: a real pipeline, from `launcher run` to results in demo-results/, on the embedded cloud.
+
+Does what a person would do, with the same commands, and shows each. Takes down what it started, also after Ctrl-C;
+a local cloud that was up before stays up.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+ROOT = Path(__file__).parents[1]
+LAUNCHER = str(Path(sys.executable).with_name("launcher"))
+PIPELINE = "examples/lambda-variants"
+RESULTS = "demo-results"
+RUN_FAILED = 3
+"""The launcher's exit code for a run that ended as FAILED."""
+
+
+class Failed(Exception):
+    """A command did not do what it is for; `code` is its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def say(text: str) -> None:
+    """Tell the person, on stderr."""
+    print(f"\033[1m{text}\033[0m", file=sys.stderr, flush=True)
+
+
+def launcher(*arguments: str, shown: bool = True) -> None:
+    """Run a launcher command, its output going to the person.
+
+    Raises:
+        Failed: its exit code is not 0.
+    """
+    if shown:
+        say(f"\n$ launcher {shlex.join(arguments)}")
+    code = subprocess.run([LAUNCHER, *arguments], cwd=ROOT, check=False).returncode
+    if code != 0:
+        raise Failed(code)
+
+
+def is_up() -> bool:
+    """Whether a local cloud is up already."""
+    status = subprocess.run(
+        [LAUNCHER, "local", "status", "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    return status.returncode == 0 and bool(json.loads(status.stdout)["up"])
+
+
+@contextmanager
+def local_cloud() -> Iterator[None]:
+    """The embedded cloud for the duration; the person's own where there is one."""
+    if is_up():
+        say("The local cloud is up already: it is used, and stays up")
+        yield
+        return
+    try:
+        launcher("local", "up")
+        yield
+    finally:
+        # A second Ctrl-C must not leave a machine behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        launcher("local", "down")
+
+
+def run_pipeline() -> Path:
+    """Run the pipeline, show the run, bring its results, also those of a run that failed; the folder they are in.
+
+    Raises:
+        Failed: the run, or one of the commands, failed.
+    """
+    name = time.strftime("demo-%Y%m%d-%H%M%S", time.gmtime())
+    results = Path(RESULTS, name)
+    try:
+        launcher("run", PIPELINE, "--compute-env", "local", "--name", name, "--follow")
+    except Failed as failed:
+        if failed.code == RUN_FAILED:
+            show(name, results)
+        raise
+    show(name, results)
+    return results
+
+
+def show(name: str, results: Path) -> None:
+    """The run's tasks, and its files, before the cloud that holds them is gone.
+
+    Raises:
+        Failed: one of the commands failed.
+    """
+    launcher("runs", "tasks", name)
+    launcher("runs", "download", name, "--to", str(results))
+
+
+def stop_here(number: int, _frame: FrameType | None) -> None:
+    """End in an orderly way, so that the local cloud is taken down."""
+    raise Failed(128 + number)
+
+
+def main() -> int:
+    """0 when the results are there; else the exit code of the command that failed, 130 after Ctrl-C."""
+    signal.signal(signal.SIGTERM, stop_here)
+    try:
+        with local_cloud():
+            results = run_pipeline()
+    except Failed as failed:
+        say(f"\nThe demo did not get to its end (exit code {failed.code}): the last message above says why.")
+        return failed.code
+    except KeyboardInterrupt:
+        say("\nThe demo was stopped; what it started is taken down.")
+        return 130
+    say(f"\nThe results are in {results}/")
+    for report in sorted((ROOT / results).rglob("*.html")):
+        print(f"  {report.relative_to(ROOT)}")
+    say("To go on by hand:")
+    print("  . .venv/bin/activate")
+    print("  launcher local up                                  # stays up until `launcher local down`")
+    print(f"  launcher run {PIPELINE} --param samples=5 --follow")
+    print("  launcher runs list")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
