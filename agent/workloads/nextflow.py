@@ -146,9 +146,7 @@ def _files(
     )
     env = launch.task_env(_variables(spec, EnvTarget.COMPUTE))
     files: dict[str, str | None] = {
-        launch.BASE_CONFIG: base_config(
-            spec.run_id, budget(machine), outdir.default, str(folder.results), fusion
-        ),
+        launch.BASE_CONFIG: base_config(spec.run_id, budget(machine), outdir.default, fusion),
         launch.COMPUTE_ENV_CONFIG: workload.compute_env_config,
         launch.USER_CONFIG: workload.config,
         launch.PARAMS: json.dumps(params, indent=2) + "\n" if params else None,

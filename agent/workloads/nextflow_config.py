@@ -63,12 +63,12 @@ class S3WorkDir:
     """The folder of the machine that tasks have as /tmp: Fusion's cache is there."""
 
 
-def base_config(run_id: str, room: Budget, outdir: str, output_dir: str, fusion: S3WorkDir | None) -> str:
+def base_config(run_id: str, room: Budget, outdir: str, fusion: S3WorkDir | None) -> str:
     """Our configuration for one machine; with Wave and Fusion where `fusion` is set."""
     parts = [
         f"// Written by solorun for run {comment(run_id)}. The compute environment's and the user's own\n"
         "// configuration are read after it and win.\n",
-        f"params.outdir = {quote(outdir)}\noutputDir = {quote(output_dir)}\n",
+        f"params.outdir = {quote(outdir)}\noutputDir = {quote(outdir)}\n",
         _DOCKER if fusion is None else _fusion(fusion),
         _process(room),
         # `$local` is more exact than `executor.cpus`, so a pipeline made for a cluster cannot exceed the machine.
