@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from launcher import console
+from launcher.commands.shared import JsonOption, settings_of
 
 if TYPE_CHECKING:
     from launcher.localcloud.control import MachineReport
     from launcher.localcloud.state import LocalCloudState
     from launcher.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="A cloud on this computer: everything works, nothing is paid.")
+app = typer.Typer(
+    help="The local cloud: the same commands without an AWS account.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+)
 
 COMPUTE_ENV: Final = "local"
 """The compute environment that stands for the local cloud."""
@@ -25,7 +32,7 @@ def up(ctx: typer.Context) -> None:
     from launcher.localcloud import lifecycle
     from launcher.localcloud.state import current, default_folder
 
-    settings: Settings = ctx.obj
+    settings = settings_of(ctx)
     folder = default_folder(settings.environ)
     was_up = current(folder) is not None
     state = lifecycle.up(
@@ -41,30 +48,19 @@ def up(ctx: typer.Context) -> None:
 @app.command()
 def down(
     ctx: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, though runs are live.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, though runs are live. Default: no.")
+    ] = False,
 ) -> None:
     """End the local cloud. Its runs and everything in its S3 are lost."""
-    from launcher.errors import CloudError
     from launcher.localcloud import lifecycle
-    from launcher.localcloud.client import ControlClient
     from launcher.localcloud.state import current, default_folder
 
-    settings: Settings = ctx.obj
+    settings = settings_of(ctx)
     folder = default_folder(settings.environ)
     state = current(folder)
     if state is not None and not yes:
-        try:
-            live = [machine for machine in ControlClient(state).machines() if machine.state != "off"]
-        except CloudError as error:
-            console.say(error.message)
-            live = []
-        if live:
-            names = ", ".join(machine.run_name or machine.instance_id for machine in live)
-            typer.confirm(
-                f"Still running: {names}. They and all objects in the local cloud will be lost. Go on?",
-                abort=True,
-                err=True,
-            )
+        _ask_if_live(state)
     ended = lifecycle.down(folder, settings.environ, lambda text: console.say(f"local cloud: {text} …"))
     console.say(
         "The local cloud is down. Its runs and objects are gone." if ended else "The local cloud was not up."
@@ -74,13 +70,13 @@ def down(
 @app.command()
 def status(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show whether the local cloud is up, and its machines. Exits 0 in both cases."""
     from launcher.localcloud.client import ControlClient
     from launcher.localcloud.state import current, default_folder
 
-    settings: Settings = ctx.obj
+    settings = settings_of(ctx)
     state = current(default_folder(settings.environ))
     if state is None:
         if as_json:
@@ -110,7 +106,14 @@ def spot_interrupt(
     ],
     seconds: Annotated[
         int,
-        typer.Option("--in", min=1, max=86_400, help="Seconds from the notice to the end. EC2 gives 120."),
+        typer.Option(
+            "--in",
+            metavar="SECONDS",
+            min=1,
+            max=86_400,
+            help="From the notice to the end. Default: 120, as on EC2.",
+            show_default=False,
+        ),
     ] = 120,
 ) -> None:
     """Take a run's machine back as EC2 does with Spot instances: a notice, then the end."""
@@ -118,7 +121,7 @@ def spot_interrupt(
     from launcher.localcloud.client import ControlClient
     from launcher.localcloud.state import current, default_folder
 
-    settings: Settings = ctx.obj
+    settings = settings_of(ctx)
     state = current(default_folder(settings.environ))
     if state is None:
         raise UserError("The local cloud is down", hint="Start it: launcher local up")
@@ -132,6 +135,31 @@ def spot_interrupt(
         f"it is terminated at {ends_at:%H:%M:%S} UTC at the latest."
     )
     console.say(f"Afterwards: launcher runs relaunch {machine.run_name or machine.run_id}")
+
+
+def _ask_if_live(state: LocalCloudState) -> None:
+    """Ask before live runs are lost.
+
+    Raises:
+        UserError: the answer is no, or there is nobody to ask.
+    """
+    from launcher.errors import CloudError, UserError
+    from launcher.localcloud.client import ControlClient
+
+    try:
+        live = [machine for machine in ControlClient(state).machines() if machine.state != "off"]
+    except CloudError as error:
+        console.say(error.message)
+        return
+    if not live:
+        return
+    names = ", ".join(machine.run_name or machine.instance_id for machine in live)
+    question = f"Still running: {names}. They and all objects in the local cloud will be lost. Go on?"
+    if not sys.stdin.isatty() or not typer.confirm(question, err=True):
+        raise UserError(
+            f"The local cloud stays up: still running: {names}",
+            hint="End it even so: launcher local down --yes",
+        )
 
 
 def _machine_of(run: str, machines: list[MachineReport]) -> MachineReport:
