@@ -56,6 +56,7 @@ class ShippingJournal:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._size = 0
+        self._closed = False
         self._intents: dict[int, Intent] = {}
         self._accepted: dict[int, tuple[int, int]] = {}
         self._totals = Totals()
@@ -106,8 +107,9 @@ class ShippingJournal:
             self._write({"accepted": [intent.offset, events, rejected]})
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; what comes later is not written down."""
         with self._lock:
+            self._closed = True
             self._close()
 
     # --- state; the lock is held ---
@@ -157,6 +159,8 @@ class ShippingJournal:
         return records
 
     def _write(self, record: dict[str, list[int]]) -> None:
+        if self._closed:
+            return
         if self._fd is None or self._size > _COMPACT_AT:
             self._rewrite()
             return

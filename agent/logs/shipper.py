@@ -121,6 +121,7 @@ class LogShipper:
         self._waiting.give_up()
         self._thread.join(_AFTER_FAILURE_S)
         self._journal.close()
+        self._spool.close()
         self._sink.close()
 
     @property

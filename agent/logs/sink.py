@@ -18,18 +18,11 @@ class Receipt:
 
 
 class LogSink(Protocol):
-    """A log stream. `put` and `contains` are called by several threads at once.
+    """A log stream, made with the first batch. `put` and `contains` are called by several threads at once.
 
     All events of a batch carry the batch's timestamp (ms since 1970), which no other batch has; the stream
     keeps its events in the order of their timestamps, and those of one batch in the batch's order.
     """
-
-    def create(self) -> None:
-        """Make sure that the stream is there.
-
-        Raises:
-            SinkError: it is not, and could not be made.
-        """
 
     def put(self, timestamp: int, events: Sequence[str]) -> Receipt:
         """Put a batch into the stream. One try; the caller tries again.

@@ -11,7 +11,6 @@ class FakeSink:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.created = 0
         self.closed = 0
         self.puts = 0
         self.batches: dict[int, list[str]] = {}
@@ -31,10 +30,6 @@ class FakeSink:
         """All messages, in the stream's order."""
         with self.lock:
             return [message for timestamp in sorted(self.batches) for message in self.batches[timestamp]]
-
-    def create(self) -> None:
-        """Count it."""
-        self.created += 1
 
     def put(self, timestamp: int, events: Sequence[str]) -> Receipt:
         """Take the batch, unless told otherwise; a timestamp that comes twice is shown by doubled events."""

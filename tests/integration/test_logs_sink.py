@@ -75,10 +75,13 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def test_create_twice(sink: LogSink) -> None:
+def test_create_twice(moto_url: str) -> None:
     """A stream that is there already is as good as a new one."""
+    sink = sink_at(moto_url, stream="run/twice")
     sink.create()
     sink.create()
+
+    assert not sink.contains(now_ms())
 
 
 def test_put_makes_the_stream(sink: LogSink) -> None:
