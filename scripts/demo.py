@@ -73,7 +73,7 @@ def local_cloud() -> Iterator[None]:
     finally:
         # A second Ctrl-C must not leave a machine behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        launcher("local", "down")
+        launcher("local", "down", "--yes")
 
 
 def run_pipeline() -> Path:
@@ -109,6 +109,15 @@ def stop_here(number: int, _frame: FrameType | None) -> None:
     raise Failed(128 + number)
 
 
+def ended(code: int) -> int:
+    """Say why the demo ends before its end; the exit code."""
+    if code > 128:
+        say("\nThe demo was stopped; what it started is taken down.")
+    else:
+        say(f"\nThe demo did not get to its end (exit code {code}): the messages above say why.")
+    return code
+
+
 def main() -> int:
     """0 when the results are there; else the exit code of the command that failed, 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, stop_here)
@@ -116,11 +125,9 @@ def main() -> int:
         with local_cloud():
             results = run_pipeline()
     except Failed as failed:
-        say(f"\nThe demo did not get to its end (exit code {failed.code}): the last message above says why.")
-        return failed.code
+        return ended(failed.code)
     except KeyboardInterrupt:
-        say("\nThe demo was stopped; what it started is taken down.")
-        return 130
+        return ended(128 + signal.SIGINT)
     say(f"\nThe results are in {results}/")
     for report in sorted((ROOT / results).rglob("*.html")):
         print(f"  {report.relative_to(ROOT)}")
