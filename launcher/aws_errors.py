@@ -166,7 +166,7 @@ def of_answer(error: ClientError, service: str, resource: str) -> LauncherError:
         )
     if code in _PRECONDITION:
         return AlreadyThere(f"{resource} exists already")
-    if code in _MISSING:
+    if code in _MISSING or (operation == "DescribeImages" and code.startswith("InvalidAMIID")):
         return NotThere(f"{resource} does not exist")
     if status >= 500:
         return CloudError(

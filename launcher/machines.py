@@ -136,8 +136,14 @@ class Machines:
         except AccessDenied:
             # looking at images is an optional permission
             return MachineImage(image_id)
+        except NotThere:
+            images = []
         if not images:
-            raise UserError(f"There is no machine image {image_id} in {self.aws.ce.region}")
+            raise UserError(
+                f"There is no machine image {image_id} in {self.aws.ce.region}",
+                hint="Images belong to a region; without image_id in the compute environment, the newest published "
+                "one is used",
+            )
         found = images[0].get("Architecture", arch)
         if found != arch:
             raise UserError(

@@ -40,7 +40,7 @@ def resolve(argument: str, *, revision: str | None, main_script: str | None) -> 
             f"{argument} is a file; PIPELINE is a folder or a git repository",
             hint=f"launcher run {path.parent} --main-script {path.name}",
         )
-    if _URL.match(argument) or (_OWNER_NAME.match(argument) and not argument.startswith(("~", "."))):
+    if _URL.match(argument) or _names_repository(argument):
         return Pipeline(PipelineSource(repository=argument, revision=revision), argument)
     if _looks_like_path(argument):
         raise UserError(
@@ -53,8 +53,13 @@ def resolve(argument: str, *, revision: str | None, main_script: str | None) -> 
     )
 
 
+def _names_repository(argument: str) -> bool:
+    """OWNER/NAME; not where a folder OWNER is here, for then a folder in it was meant, and its name mistyped."""
+    return bool(_OWNER_NAME.match(argument)) and not Path(argument.partition("/")[0]).is_dir()
+
+
 def _looks_like_path(argument: str) -> bool:
-    return argument.startswith(("/", "~", ".")) or argument.count("/") != 1 or argument.endswith("/")
+    return argument.startswith(("/", "~", ".")) or "/" in argument
 
 
 def _from_folder(path: Path, label: str, revision: str | None, main_script: str | None) -> Pipeline:

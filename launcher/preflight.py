@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from launcher.docker_check import check_docker
 from launcher.errors import UserError
 from launcher.machines import MachineImage
 from launcher.places import Place
 from launcher.request import Problems
+from launcher.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,20 @@ class Preflight:
     owner: str
 
 
-def check(place: Place, user: str, check_local: Callable[[], None] = check_docker) -> Preflight:
-    """Ask for everything side by side; `user` owns the run where AWS does not say who asks.
+def check_docker(environ: Mapping[str, str]) -> None:
+    """The machines of the local cloud run their containers with this computer's Docker.
+
+    Raises:
+        UserError: there is no Docker, its daemon does not answer, or not to this user.
+    """
+    # imported here: AWS does without
+    from launcher.localcloud.docker_host import DockerHost
+
+    DockerHost.connect(environ).close()
+
+
+def check(place: Place, settings: Settings) -> Preflight:
+    """Ask for everything side by side.
 
     Raises:
         UserError: something must change first; all of it is listed.
@@ -31,8 +43,8 @@ def check(place: Place, user: str, check_local: Callable[[], None] = check_docke
     with ThreadPoolExecutor(4, thread_name_prefix="preflight") as pool:
         bucket = pool.submit(place.book.store.check_bucket)
         image = pool.submit(place.machines.image)
-        owner = pool.submit(place.aws.owner, user)
-        local = pool.submit(check_local) if place.ce.local else None
+        owner = pool.submit(place.aws.owner, settings.user)
+        local = pool.submit(check_docker, settings.environ) if place.ce.local else None
         # made now, as it takes a while: the first call comes when all is written
         pool.submit(lambda: place.aws.ec2)
         errors = [future.exception() for future in (bucket, image, owner, local) if future is not None]

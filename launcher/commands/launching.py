@@ -55,7 +55,7 @@ def launch(
         LauncherError: the run was not started; see launcher.submit.
     """
     place = open_place(settings, ce, request.work_dir)
-    found = check(place, settings.user)
+    found = check(place, settings)
     rng = random.SystemRandom()
 
     def plan() -> LaunchPlan:
