@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -250,6 +251,7 @@ class Machine:
 
     def _clear_disk(self) -> None:
         """Take the run's folder off the disk, at once; the supervisor removes what is in the trash."""
+        shutil.rmtree(self.folder.temporary, ignore_errors=True)
         folder = self._run_folder()
         if folder is None or not folder.exists():
             return
