@@ -39,6 +39,12 @@ apt_install() {
             "then run make again."
     fi
     say "Installing with apt: $*"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+    local said
+    if ! said=$(apt_get update -qq 2>&1 && apt_get install -y -qq --no-install-recommends "$@" 2>&1); then
+        die "apt could not install: $*" "$(tail -n 5 <<< "$said")"
+    fi
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@"
 }
