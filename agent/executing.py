@@ -87,7 +87,7 @@ def _watches(run: OneRun, prepared: Prepared) -> list[Watch]:
             latch.offer(ended.reason, ended.message)
 
     started = [
-        Watch("disk watch", DISK_S, lambda: look_at_disk(run.folder.root, latch), latch),
+        Watch("disk watch", DISK_S, lambda: look_at_disk(run.folder.root, prepared.ballast, latch), latch),
         Watch("metrics", METRICS_S, metrics.sample, latch),
         Watch("hang watch", HANG_S, look_for_hang, latch, at_once=False),
     ]

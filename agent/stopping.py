@@ -36,7 +36,8 @@ class StopLatch:
         """Propose a stop; True when it is the first one."""
         with self._lock:
             if self._stop is not None:
-                log.info("stop reason %s comes after %s: ignored", reason, self._stop.reason)
+                level = logging.DEBUG if reason is self._stop.reason else logging.INFO
+                log.log(level, "stop reason %s comes after %s: ignored", reason, self._stop.reason)
                 return False
             stop = Stop(reason=reason, message=message, at=self._clock.now(), machine_ends_at=machine_ends_at)
             self._stop = stop

@@ -139,10 +139,11 @@ def look_for_spot_notice(metadata: SpotNotices, latch: StopLatch) -> None:
         )
 
 
-def look_at_disk(folder: Path, latch: StopLatch) -> None:
+def look_at_disk(folder: Path, ballast: Ballast, latch: StopLatch) -> None:
     """Free space where the run works: stop while there is still enough to finish in order."""
     if disk_is_full(folder):
         usage = shutil.disk_usage(folder)
+        ballast.release()
         latch.offer(
             StopReason.DISK_FULL,
             f"The disk was about to be full: {usage.free / _GIB:.2f} GiB of {usage.total / _GIB:.1f} GiB "

@@ -85,13 +85,15 @@ def upload_tree(
     deadline: Deadline,
     roots: tuple[Path, ...] = (),
     journal: Path | None = None,
+    manifest: str | None = None,
     on_progress: Callable[[UploadProgress], None] | None = None,
 ) -> UploadReport:
     """Upload every file below `folder` to `key_prefix` (`artifacts/`, or empty for the store's root).
 
     Links are followed into `folder` and `roots`. With a `journal` (a file that outlives the process), a second
     call leaves out what arrived before. Reports and other small files go first, so that a passed deadline costs
-    the large ones. A manifest of SHA-256 sums is written to `artifacts.sha256` beside `artifacts/`.
+    the large ones. `manifest` is the key for a list of all SHA-256 sums, as `sha256sum --check` reads it in a
+    copy of the folder; a file of that name in the folder itself goes before it.
 
     Never raises for a single file or for S3: what did not arrive is in the report, with the cause.
 
@@ -102,7 +104,7 @@ def upload_tree(
     ordered = sorted(found.files, key=_urgency)
     with UploadJournal(journal, store.uri(key_prefix)) as arrivals:
         upload = _Upload(store, key_prefix, real_roots(folder, roots), deadline, arrivals, on_progress)
-        asyncio.run(upload.run(ordered))
+        asyncio.run(upload.run(ordered, manifest))
     return UploadReport(upload.files, upload.bytes, tuple(sorted([*found.skipped, *upload.not_uploaded])))
 
 
@@ -140,13 +142,17 @@ class _Upload:
         self.bytes = 0
         self.not_uploaded: list[str] = []
 
-    async def run(self, files: list[FoundFile]) -> None:
+    async def run(self, files: list[FoundFile], manifest: str | None) -> None:
         """Upload all files, then the manifest."""
         self._total = (len(files), sum(file.size for file in files))
         waiting = iter(files)
         await asyncio.gather(*(self._work(waiting) for _ in range(min(FILES_IN_FLIGHT, len(files)))))
-        if self._sums:
-            await self._send_manifest()
+        if (
+            manifest is not None
+            and self._sums
+            and manifest not in {self._prefix + name for name in self._sums}
+        ):
+            await self._send_manifest(manifest)
 
     async def _work(self, waiting: Iterator[FoundFile]) -> None:
         for file in waiting:
@@ -206,19 +212,18 @@ class _Upload:
         if self._on_progress is not None:
             self._on_progress(UploadProgress(self.files, self._total[0], self.bytes, self._total[1]))
 
-    async def _send_manifest(self) -> None:
-        name = f"{self._prefix.rstrip('/') or 'manifest'}.sha256"
-        body = "".join(manifest_line(self._sums[key], key) for key in sorted(self._sums)).encode()
+    async def _send_manifest(self, key: str) -> None:
+        body = "".join(manifest_line(self._sums[name], name) for name in sorted(self._sums)).encode()
         try:
             await self._store.send(
-                name,
+                key,
                 lambda: body,
                 size=len(body),
                 content_type="text/plain; charset=utf-8",
                 deadline=self._whole,
             )
         except StoreError as error:
-            log.warning("the manifest %s was not uploaded: %s", name, error)
+            log.warning("the manifest %s was not uploaded: %s", key, error)
 
 
 async def _opened(fd: int, size: int, sums: list[str]) -> Callable[[], Body]:

@@ -90,14 +90,21 @@ class Delivery:
     def _is_there(self, timestamp: int) -> bool:
         """Look for the batch until it is seen, or would have been.
 
+        A look that fails is only made again: if it began the waiting anew, a service that fails often would
+        never let it end.
+
         Raises:
-            Refused, Unsure: it cannot be told now.
+            Unsure: it could not be told before the deadline.
         """
         since = self._clock.monotonic()
         while True:
+            looked = True
             try:
                 if self._sink.contains(timestamp):
                     return True
+            except (Refused, Unsure) as error:
+                self.last_error = str(error)
+                looked = False
             except (Denied, Unacceptable) as error:
                 self._warn(
                     "unseen",
@@ -105,7 +112,7 @@ class Delivery:
                     f"they are sent again, so lines may come twice.",
                 )
                 return False
-            if self._clock.monotonic() - since >= self._settle_s:
+            if looked and self._clock.monotonic() - since >= self._settle_s:
                 return False
             if self._waiting.over:
                 raise Unsure("the deadline passed while a batch was looked for")

@@ -222,7 +222,7 @@ def _was_oom_killed(work_dir: str, out_of_memory: Collection[str]) -> bool:
         script = Path(work_dir, ".command.run").read_text(errors="replace")
     except OSError:
         return False
-    return any(name and re.search(rf"--name {re.escape(name)}\b", script) for name in out_of_memory)
+    return any(name and name in script for name in out_of_memory)
 
 
 def _others(failed: list[TaskRow], first: TaskFailure) -> str:

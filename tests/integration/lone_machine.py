@@ -118,12 +118,15 @@ class LoneRun:
         lines: list[str] = []
         token: dict[str, str] = {}
         while True:
-            page = logs.get_log_events(
-                logGroupName=LOG_GROUP,
-                logStreamName=log_stream(self.spec.run_id),
-                startFromHead=True,
-                **token,
-            )
+            try:
+                page = logs.get_log_events(
+                    logGroupName=LOG_GROUP,
+                    logStreamName=log_stream(self.spec.run_id),
+                    startFromHead=True,
+                    **token,
+                )
+            except logs.exceptions.ResourceNotFoundException:
+                return lines
             lines += [event["message"] for event in page["events"]]
             if token.get("nextToken") == page["nextForwardToken"]:
                 return lines

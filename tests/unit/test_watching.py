@@ -112,12 +112,15 @@ class Usage(NamedTuple):
     ],
 )
 def test_a_disk_stops_the_run_before_it_is_full(
-    latch: StopLatch, monkeypatch: pytest.MonkeyPatch, total: int, free: int, stops: bool
+    latch: StopLatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, stops: bool
 ) -> None:
     """Under 1 GiB, or a tenth of a small disk, the run is stopped while there is room to finish."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(total, total - free, free))
-    look_at_disk(Path(), latch)
+    ballast = tmp_path / "ballast"
+    ballast.touch()
+    look_at_disk(Path(), Ballast(ballast), latch)
     assert (latch.stop is not None) == stops
+    assert ballast.exists() != stops
 
 
 def test_the_ballast_takes_real_blocks_and_gives_them_back(tmp_path: Path) -> None:
