@@ -162,8 +162,9 @@ def own_daemon(host: Host) -> Iterator[None]:
 
 
 def last_lines(log: Path) -> str:
-    """What a log ends with."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+    """What a daemon's log ends with, less its chatter."""
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join([line for line in lines if "level=info" not in line][-8:])
 
 
 def warn_of_slow_driver(socket: Path) -> None:
