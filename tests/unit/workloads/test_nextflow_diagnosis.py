@@ -113,7 +113,9 @@ def test_docker_is_the_proof_of_memory(folder: RunFolder) -> None:
     assert "most often for want of memory" in suspected.message
     work_dir = folder.root / "work/a5/d580eb9d23cfd232810dca2e3a70ee"
     work_dir.mkdir(parents=True)
-    (work_dir / ".command.run").write_text("docker run -i --name nxf-Abc tools:1 bash\n")
+    (work_dir / ".command.run").write_text(
+        'export NXF_BOXID="nxf-Abc"\ndocker run -i --name $NXF_BOXID tools:1 bash\n'
+    )
     proved = diagnose(1, folder, out_of_memory=["nxf-Abc"])
     assert proved.reason is StopReason.OUT_OF_MEMORY
     assert "Docker reports it" in proved.message
