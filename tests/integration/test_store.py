@@ -19,16 +19,15 @@ from agent.errors import KeyMissing, StoreError
 from agent.s3_clients import AccessKeys
 from agent.store import OutOfTime, Store, open_store
 from tests.fakes.flaky_proxy import Fault, FlakyProxy, Request, flaky_proxy
-from tests.fakes.s3_server import REGION, S3Server, s3_server
+from tests.fakes.s3_server import REGION, S3Server
 from tests.fakes.store import FakeBucket, FakeStore
 
 MIB = 1024**2
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with s3_server() as server:
-        yield server
+@pytest.fixture
+def s3(aws: S3Server) -> S3Server:
+    return aws
 
 
 @pytest.fixture

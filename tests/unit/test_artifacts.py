@@ -148,7 +148,7 @@ def test_links_out_of_the_run_are_refused(results: Path, tmp_path: Path) -> None
     write(results / "good")
     store = FakeStore()
     report = upload_tree(store, results, "artifacts/", deadline=soon(), roots=(tmp_path / "run",))
-    assert sorted(store.objects) == ["artifacts.sha256", "artifacts/good"]
+    assert list(store.objects) == ["artifacts/good"]
     assert len(report.not_uploaded) == 3
     assert all("outside of the run's folder" in line for line in report.not_uploaded)
 
@@ -200,9 +200,7 @@ def test_odd_names_arrive_under_their_own_name(results: Path) -> None:
         write(Path(os.fsdecode(os.fsencode(results) + b"/" + raw)))
     store = FakeStore()
     report = upload_tree(store, results, "artifacts/", deadline=soon())
-    assert {key: body for key, body in store.objects.items() if key != "artifacts.sha256"} == {
-        f"artifacts/sub dir/{name}": name.encode() for name in good
-    }
+    assert store.objects == {f"artifacts/sub dir/{name}": name.encode() for name in good}
     assert report.not_uploaded == (
         "latin-\\xe9: the name is not valid UTF-8",
         "new\\x0aline: the name has control characters",
@@ -225,10 +223,18 @@ def test_manifest_has_every_file(results: Path) -> None:
     for name, body in bodies.items():
         write(results / name, body)
     store = FakeStore()
-    report = upload_tree(store, results, "artifacts/", deadline=soon())
+    report = upload_tree(store, results, "artifacts/", deadline=soon(), manifest="artifacts.sha256")
     assert (report.files, report.bytes) == (3, sum(map(len, bodies.values())))
     expected = "".join(f"{hashlib.sha256(bodies[n]).hexdigest()}  {n}\n" for n in sorted(bodies))
     assert store.objects["artifacts.sha256"].decode() == expected
+
+
+def test_manifest_never_replaces_a_file(results: Path) -> None:
+    """Where the folder has a file under the manifest's own key, the file stays what it is."""
+    write(results / "artifacts.sha256", b"the pipeline's own")
+    store = FakeStore()
+    upload_tree(store, results, "", deadline=soon(), manifest="artifacts.sha256")
+    assert store.objects == {"artifacts.sha256": b"the pipeline's own"}
 
 
 def test_a_file_that_vanishes_is_named(results: Path) -> None:
@@ -337,12 +343,12 @@ def test_second_call_uploads_only_the_rest(results: Path) -> None:
     write(results / "d")
     with journal.open("ab") as file:
         file.write(b'["s3://bucket/runs/1/artifacts","torn li')
-    for expected in (["artifacts.sha256", "artifacts/b", "artifacts/d"], ["artifacts.sha256"]):
-        report = upload_tree(store, results, "artifacts/", deadline=soon(), journal=journal)
+    for expected in (["artifacts/b", "artifacts/d", "sums"], ["sums"]):
+        report = upload_tree(store, results, "artifacts/", deadline=soon(), journal=journal, manifest="sums")
         assert sorted(key.removeprefix("runs/1/") for key in bucket.writes) == expected
         assert report.files == 4
         bucket.writes.clear()
-    assert store.objects["artifacts.sha256"].count(b"\n") == 4
+    assert store.objects["sums"].count(b"\n") == 4
 
 
 def test_journal_is_of_one_destination(results: Path) -> None:
