@@ -39,7 +39,7 @@ def start(run: OneRun, prepared: Prepared) -> Started | None:
     if started is not None:
         try:
             run.claimed.reporter.change(
-                state=RunState.RUNNING, phase=Phase.EXECUTE, started_at=started.started_at
+                state=RunState.RUNNING, phase=Phase.EXECUTE, message="", started_at=started.started_at
             )
         except AgentError as error:
             log.warning("the workload runs, which could not be reported yet: %s", error)
