@@ -10,6 +10,8 @@ from typing import Final
 RUN_LABEL: Final = "solorun.run"
 ROLE_LABEL: Final = "solorun.role"
 INSTANCE_LABEL: Final = "solorun.instance"
+WORK_DIR_LABEL: Final = "solorun.work_dir"
+"""On tasks: the work dir that they run in."""
 PLUGINS_LABEL: Final = "solorun.nextflow.plugins"
 """On our Nextflow images: the plugins that are baked in, comma-separated; empty where there are none."""
 
@@ -84,6 +86,8 @@ class Listed:
     id: str
     name: str
     role: str
+    work_dir: str = ""
+    """Of a task, where it is known."""
 
 
 def split_image(image: str) -> tuple[str, str | None]:

@@ -19,6 +19,7 @@ from agent.container_plan import (
     PLUGINS_LABEL,
     ROLE_LABEL,
     RUN_LABEL,
+    WORK_DIR_LABEL,
     ContainerExit,
     ContainerPlan,
     Exited,
@@ -265,15 +266,15 @@ class Containers:
                     id=found["Id"],
                     name=(found["Names"] or ["/"])[0].lstrip("/"),
                     role=found["Labels"].get(ROLE_LABEL, ""),
+                    work_dir=found["Labels"].get(WORK_DIR_LABEL, ""),
                 )
                 for found in self._list(run_id, all=False)
             )
 
     def out_of_memory(self, run_id: str, since: datetime) -> tuple[str, ...]:
-        """Names of the run's containers in which the kernel killed a process for want of memory.
+        """Work dirs of the run's tasks in which the kernel killed a process for want of memory.
 
-        Docker remembers its last 256 events: ask soon after the end. Tasks are named as Nextflow names
-        their containers, which `.command.run` in the task's work dir repeats.
+        Their containers may be gone. Docker remembers its last 256 events: ask soon after the end.
 
         Raises:
             DockerError: the daemon does not answer.
@@ -285,8 +286,8 @@ class Containers:
                 filters={"event": "oom", "label": f"{RUN_LABEL}={run_id}"},
                 decode=True,
             )
-            names = [str(event["Actor"]["Attributes"].get("name", "")) for event in events]
-        return tuple(dict.fromkeys(names))
+            found = [str(event["Actor"]["Attributes"].get(WORK_DIR_LABEL, "")) for event in events]
+        return tuple(dict.fromkeys(work_dir for work_dir in found if work_dir))
 
     def sweep(self, run_id: str, deadline: Deadline) -> tuple[str, ...]:
         """Kill and remove every container of the run; returns the names of those that were there.

@@ -43,6 +43,8 @@ class ContainerSample:
     """The first twelve characters."""
     name: str
     role: str
+    work_dir: str
+    """Of a task, where it is known."""
     cpu_s: float
     memory_bytes: int
     read_bytes: int
@@ -159,7 +161,11 @@ class Metrics:
             if usage is not None:
                 samples.append(
                     ContainerSample(
-                        id=container.id[:12], name=container.name, role=container.role, **asdict(usage)
+                        id=container.id[:12],
+                        name=container.name,
+                        role=container.role,
+                        work_dir=container.work_dir,
+                        **asdict(usage),
                     )
                 )
         return tuple(samples)

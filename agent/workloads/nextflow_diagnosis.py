@@ -53,7 +53,7 @@ def diagnose(
 ) -> Diagnosis:
     """Why the head container ended with `code`.
 
-    `out_of_memory` are names of containers in which the kernel killed a process, as Docker reported.
+    `out_of_memory` are the work dirs of tasks in which the kernel killed a process, as Docker reported.
     `disk_full` says that the disk was full when it ended: a task on it could not even write its error down.
     """
     output = _tail(folder.spool)
@@ -167,7 +167,7 @@ def _task(folder: RunFolder, out_of_memory: Collection[str]) -> Explained | None
     failure = replace(
         failure,
         memory=row.memory if row else None,
-        oom_killed=_was_oom_killed(failure.work_dir, out_of_memory),
+        oom_killed=failure.work_dir in out_of_memory,
     )
     explained = explain_task(failure)
     others = _others(failed, failure)
@@ -212,17 +212,6 @@ def _sections(block: str) -> Iterator[tuple[str, str]]:
     for at in range(1, len(parts) - 1, 2):
         if parts[at] is not None:
             yield parts[at], parts[at + 1]
-
-
-def _was_oom_killed(work_dir: str, out_of_memory: Collection[str]) -> bool:
-    """Whether the task's container, whose name its `.command.run` has, is among them."""
-    if not work_dir or not out_of_memory:
-        return False
-    try:
-        script = Path(work_dir, ".command.run").read_text(errors="replace")
-    except OSError:
-        return False
-    return any(name and name in script for name in out_of_memory)
 
 
 def _others(failed: list[TaskRow], first: TaskFailure) -> str:

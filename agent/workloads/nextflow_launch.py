@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.container_plan import WORK_DIR_LABEL
+
 BASE_CONFIG = "base.config"
 COMPUTE_ENV_CONFIG = "compute-env.config"
 USER_CONFIG = "user.config"
@@ -126,6 +128,7 @@ def docker_wrapper(config: Path, labels: Mapping[str, str], options: Sequence[st
     return _WRAPPER.format(
         client=shlex.quote(str(config / "bin" / "docker-client")),
         exports=exports,
+        work_dir=WORK_DIR_LABEL,
         arguments=shlex.join(arguments),
     )
 
@@ -138,7 +141,7 @@ case "${{1:-}} ${{2:-}}" in
 "run "* | "create "*) verb=$1; shift ;;
 *) exec "$client" "$@" ;;
 esac
-{exports}exec "$client" "$verb" {arguments} "$@"
+{exports}exec "$client" "$verb" --label "{work_dir}=${{NXF_TASK_WORKDIR:-}}" {arguments} "$@"
 """
 
 

@@ -16,7 +16,16 @@ from pathlib import Path
 import pytest
 
 from agent.clock import Deadline, SystemClock
-from agent.container_plan import ROLE_LABEL, RUN_LABEL, ContainerPlan, Exited, Mount, Role, Running
+from agent.container_plan import (
+    ROLE_LABEL,
+    RUN_LABEL,
+    WORK_DIR_LABEL,
+    ContainerPlan,
+    Exited,
+    Mount,
+    Role,
+    Running,
+)
 from agent.containers import Containers, open_containers
 from agent.errors import DockerError, ImageUnavailable
 from launcher.catalog import NEXTFLOW_IMAGE
@@ -239,11 +248,12 @@ def test_out_of_memory_is_seen(docker: Containers, run_id: str) -> None:
     since = datetime.now(UTC) - timedelta(seconds=2)
     name = f"nxf-{run_id}"
     subprocess.run(
-        ["docker", "run", "--rm", "--name", name, "--label", f"{RUN_LABEL}={run_id}", "--memory", "16m",
-         "--memory-swap", "16m", "--network", "none", NEXTFLOW_IMAGE, "tail", "/dev/zero"],
+        ["docker", "run", "--rm", "--name", name, "--label", f"{RUN_LABEL}={run_id}",
+         "--label", f"{WORK_DIR_LABEL}=/work/ab", "--memory", "64m",
+         "--memory-swap", "64m", "--network", "none", NEXTFLOW_IMAGE, "tail", "/dev/zero"],
         check=False, capture_output=True,
     )  # fmt: skip
-    assert docker.out_of_memory(run_id, since) == (name,)
+    assert docker.out_of_memory(run_id, since) == ("/work/ab",)
     assert docker.out_of_memory(f"{run_id}-other", since) == ()
 
 

@@ -242,11 +242,11 @@ def test_failure(bench: Bench) -> None:
 
 def test_task_that_runs_out_of_memory(bench: Bench) -> None:
     """A task that the kernel killed for want of memory is told from one that was killed, by Docker's own report."""
-    bench.pipeline("process EATS { memory '32 MB'\n script: 'exec tail /dev/zero' }\nworkflow { EATS() }")
+    bench.pipeline("process EATS { memory '64 MB'\n script: 'exec tail /dev/zero' }\nworkflow { EATS() }")
     since = SystemClock().now()
     exit_ = bench.run()
-    names = bench.containers.out_of_memory(bench.run_ids[-1], since)
-    found = diagnose(exit_.code, bench.folder, out_of_memory=names)
+    work_dirs = bench.containers.out_of_memory(bench.run_ids[-1], since)
+    found = diagnose(exit_.code, bench.folder, out_of_memory=work_dirs)
     assert found.reason is StopReason.OUT_OF_MEMORY
     assert "Process EATS ran out of memory" in found.message
     assert "Docker reports it" in found.message

@@ -35,7 +35,7 @@ class Docker:
     """Says which containers run, and how often it was asked."""
 
     def __init__(self) -> None:
-        self.listed: list[Listed] = [Listed(ID, "nxf-1", "task"), Listed("0" * 64, "gone", "task")]
+        self.listed: list[Listed] = [Listed(ID, "nxf-1", "task", "/w/ab"), Listed("0" * 64, "gone", "task")]
         self.asked = 0
         self.down = False
 
@@ -93,6 +93,7 @@ def test_a_line_a_sample(tmp_path: Path, folder: RunFolder) -> None:
             "id": ID[:12],
             "name": "nxf-1",
             "role": "task",
+            "work_dir": "/w/ab",
             "cpu_s": 2.5,
             "memory_bytes": 700,
             "read_bytes": 11,

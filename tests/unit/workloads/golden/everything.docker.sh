@@ -9,4 +9,4 @@ esac
 export LINES='one
 two '"'"'x'"'"'
 '
-exec "$client" "$verb" --log-driver none --label solorun.run=20260102t030405-abc123 --label solorun.role=task --label solorun.instance=i-0123 --env-file /scratch/run/config/task.env --env LINES "$@"
+exec "$client" "$verb" --label "solorun.work_dir=${NXF_TASK_WORKDIR:-}" --log-driver none --label solorun.run=20260102t030405-abc123 --label solorun.role=task --label solorun.instance=i-0123 --env-file /scratch/run/config/task.env --env LINES "$@"

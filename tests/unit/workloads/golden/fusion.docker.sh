@@ -6,4 +6,4 @@ case "${1:-} ${2:-}" in
 "run "* | "create "*) verb=$1; shift ;;
 *) exec "$client" "$@" ;;
 esac
-exec "$client" "$verb" --log-driver none --ulimit nofile=1048576:1048576 --label solorun.run=20260102t030405-abc123 --label solorun.role=task --label solorun.instance=i-0123 "$@"
+exec "$client" "$verb" --label "solorun.work_dir=${NXF_TASK_WORKDIR:-}" --log-driver none --ulimit nofile=1048576:1048576 --label solorun.run=20260102t030405-abc123 --label solorun.role=task --label solorun.instance=i-0123 "$@"
