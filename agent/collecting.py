@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.artifacts import UploadReport, upload_tree
 from agent.clock import Deadline
-from agent.contract import ARTIFACTS, LOGS, WORKLOAD_LOG, Artifacts, Phase, StopReason
+from agent.contract import ARTIFACTS, LOGS, MANIFEST, WORKLOAD_LOG, Artifacts, Phase, StopReason
 from agent.errors import AgentError
 from agent.journal import Exited, Started, Stop
 from agent.logs.redact import redacted_copy
@@ -141,6 +141,7 @@ def _upload_results(run: OneRun, prepared: Prepared, deadline: Deadline) -> Uplo
         # Pipelines publish links into the work dir by default, and may publish files of their own.
         roots=(folder.work, folder.pipeline),
         journal=folder.state / "uploaded",
+        manifest=MANIFEST,
     )
 
 

@@ -446,6 +446,8 @@ NEXTFLOW_LOG: Final = "logs/nextflow.log"
 TRACE: Final = "logs/trace.txt"
 METRICS: Final = "logs/metrics.jsonl"
 ARTIFACTS: Final = "artifacts/"
+MANIFEST: Final = "artifacts.sha256"
+"""SHA-256 of every artifact, for `sha256sum --check` in a copy of `artifacts/`."""
 LOGS: Final = "logs/"
 CACHE: Final = "cache/"
 

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,8 +103,13 @@ def upload_tree(
     found = scan(folder, roots)
     ordered = sorted(found.files, key=_urgency)
     with UploadJournal(journal, store.uri(key_prefix)) as arrivals:
-        upload = _Upload(store, key_prefix, real_roots(folder, roots), deadline, arrivals, on_progress)
-        asyncio.run(upload.run(ordered, manifest))
+        # The manifest comes last and is small; it gets a moment of its own.
+        reserve = min(MANIFEST_RESERVE_S, deadline.remaining() / 10) if manifest else 0.0
+        by = deadline.less(reserve)
+        upload = _Upload(store, key_prefix, real_roots(folder, roots), by, arrivals, on_progress)
+        asyncio.run(upload.run(ordered))
+        if manifest is not None and manifest not in {key_prefix + name for name in upload.sums}:
+            _send_manifest(store, manifest, upload.sums, deadline)
     return UploadReport(upload.files, upload.bytes, tuple(sorted([*found.skipped, *upload.not_uploaded])))
 
 
@@ -129,30 +134,22 @@ class _Upload:
         self._store = store
         self._prefix = key_prefix
         self._allowed = allowed
-        # The manifest comes last and is small; it gets a second of its own.
-        self._whole = deadline
-        self._deadline = deadline.less(min(MANIFEST_RESERVE_S, deadline.remaining() / 10))
+        self._deadline = deadline
         self._journal = journal
         self._on_progress = on_progress
         self._room = _Room(BYTES_IN_FLIGHT)
-        self._sums: dict[str, str] = {}
         self._hopeless: str | None = None
         self._total = (0, 0)
         self.files = 0
         self.bytes = 0
+        self.sums: dict[str, str] = {}
         self.not_uploaded: list[str] = []
 
-    async def run(self, files: list[FoundFile], manifest: str | None) -> None:
-        """Upload all files, then the manifest."""
+    async def run(self, files: list[FoundFile]) -> None:
+        """Upload all files."""
         self._total = (len(files), sum(file.size for file in files))
         waiting = iter(files)
         await asyncio.gather(*(self._work(waiting) for _ in range(min(FILES_IN_FLIGHT, len(files)))))
-        if (
-            manifest is not None
-            and self._sums
-            and manifest not in {self._prefix + name for name in self._sums}
-        ):
-            await self._send_manifest(manifest)
 
     async def _work(self, waiting: Iterator[FoundFile]) -> None:
         for file in waiting:
@@ -208,22 +205,19 @@ class _Upload:
     def _count(self, file: FoundFile, sha256: str) -> None:
         self.files += 1
         self.bytes += file.size
-        self._sums[file.name] = sha256
+        self.sums[file.name] = sha256
         if self._on_progress is not None:
             self._on_progress(UploadProgress(self.files, self._total[0], self.bytes, self._total[1]))
 
-    async def _send_manifest(self, key: str) -> None:
-        body = "".join(manifest_line(self._sums[name], name) for name in sorted(self._sums)).encode()
-        try:
-            await self._store.send(
-                key,
-                lambda: body,
-                size=len(body),
-                content_type="text/plain; charset=utf-8",
-                deadline=self._whole,
-            )
-        except StoreError as error:
-            log.warning("the manifest %s was not uploaded: %s", key, error)
+
+def _send_manifest(store: Store, key: str, sums: Mapping[str, str], deadline: Deadline) -> None:
+    if not sums:
+        return
+    body = "".join(manifest_line(sums[name], name) for name in sorted(sums)).encode()
+    try:
+        store.put(key, body, "text/plain; charset=utf-8", deadline=deadline)
+    except StoreError as error:
+        log.warning("the manifest %s was not uploaded: %s", key, error)
 
 
 async def _opened(fd: int, size: int, sums: list[str]) -> Callable[[], Body]:

@@ -116,7 +116,8 @@ def test_what_s3_refused_is_tried_next_time(folder: RunFolder) -> None:
     bucket.failures = [StoreError("S3 answered 503")]
     with pytest.raises(StoreError, match="1 finished tasks are not in S3") as caught:
         carrier.carry()
-    assert caught.value.problems == ("ab/cdef01: S3 answered 503",)
+    (problem,) = caught.value.problems
+    assert problem in {"ab/cdef01: S3 answered 503", "ab/cdef02: S3 answered 503"}
     carrier.carry()
     assert sorted(bucket.objects) == ["runs/1/cache/tasks/ab/cdef01.tar", "runs/1/cache/tasks/ab/cdef02.tar"]
 
@@ -140,7 +141,7 @@ def test_a_folder_that_is_gone_is_forgotten(folder: RunFolder) -> None:
     carrier = Carrier(FakeStore(), folder, SESSION)
 
     class Gone(FakeStore):
-        async def send(self, _key: str, **_: object) -> None:
+        async def send(self, *_: object, **__: object) -> None:
             for item in path.iterdir():
                 item.unlink()
             path.rmdir()
