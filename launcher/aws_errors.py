@@ -193,7 +193,7 @@ def of_no_answer(error: BotoCoreError, resource: str, endpoint: str | None) -> L
         error, exceptions.ProfileNotFound | exceptions.ConfigNotFound | exceptions.ConfigParseError
     ):
         return UserError(str(error), hint="Look at `aws configure list-profiles`")
-    if isinstance(error, exceptions.HTTPClientError):
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         where = endpoint or str(_field(error, "endpoint_url") or "AWS")
         return Unreachable(
             f"No answer from {where}: {error}",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from launcher.errors import ExitCode, LauncherError
+from launcher.errors import ExitCode, LauncherError, UserError
 
 if TYPE_CHECKING:
     from launcher.settings import Settings
@@ -103,6 +103,11 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     except LauncherError as error:
         _tell(error, debug=debug)
         return error.exit_code
+    except OSError as error:
+        # the operator's own files: a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(UserError(f"{where}{error.strerror or error}"), debug=debug)
+        return ExitCode.USER
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)
         return ExitCode.INTERRUPTED

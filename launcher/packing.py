@@ -20,7 +20,8 @@ from launcher.text import size
 
 MAX_BYTES: Final = 100 * 1024 * 1024
 """Of the files before compression: a pipeline is scripts; data belongs in S3."""
-_NEVER: Final = frozenset({".git", "work", ".nextflow", "__pycache__", ".DS_Store"})
+_NEVER_AT_TOP: Final = frozenset({"work", ".DS_Store"})
+_NEVER: Final = frozenset({".git", "__pycache__"})
 
 
 @dataclass(frozen=True)
@@ -95,17 +96,19 @@ def _with_submodules(folder: Path, names: list[str]) -> Iterator[str]:
 
 
 def _walked(folder: Path) -> list[str]:
-    names = []
+    names: list[str] = []
     for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if _wanted(name))
+        inside = Path(root).relative_to(folder)
+        folders[:] = sorted(name for name in folders if _wanted(str(inside / name)))
         links = [name for name in folders if (Path(root) / name).is_symlink()]
-        names += [str((Path(root) / name).relative_to(folder)) for name in [*files, *links]]
+        names += [str(inside / name) for name in [*files, *links]]
     return sorted(names)
 
 
 def _wanted(name: str) -> bool:
+    """Whether a path, relative to the folder, is part of the pipeline: what runs and tools leave there is not."""
     parts = Path(name).parts
-    return not (_NEVER & set(parts[:1]) or ".git" in parts or parts[0].startswith(".nextflow"))
+    return not (_NEVER & set(parts) or parts[0] in _NEVER_AT_TOP or parts[0].startswith(".nextflow"))
 
 
 def _is_packable(path: Path) -> bool:

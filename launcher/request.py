@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -222,18 +221,8 @@ def parse_params_file(text: str, name: str) -> dict[str, Any]:
     Raises:
         UserError: it is neither, with the line; or it is no mapping of names to values.
     """
-    value: Any
     try:
-        # JSON first: YAML forbids the tabs that JSON may be indented with
-        value = json.loads(text) if text.lstrip().startswith("{") else yaml_text.load(text)
-    except json.JSONDecodeError as json_error:
-        try:
-            value = yaml_text.load(text)
-        except yaml_text.NotYaml as error:
-            where = f"line {json_error.lineno}, column {json_error.colno}: {json_error.msg}"
-            raise UserError(
-                f"The params file {name} is neither JSON nor YAML", problems=(where, f"as YAML: {error}")
-            ) from None
+        value = yaml_text.load(text)
     except yaml_text.NotYaml as error:
         raise UserError(f"The params file {name} is neither YAML nor JSON", problems=(str(error),)) from None
     if value is None:
@@ -246,7 +235,7 @@ def parse_params_file(text: str, name: str) -> dict[str, Any]:
 
 
 def parse_params(items: tuple[str, ...]) -> dict[str, Any]:
-    """`K=V` items; values are YAML scalars or flow collections, and `a.b=1` sets b within a.
+    """`K=V` items; values as yaml_text.scalar reads them, and `a.b=1` sets b within a.
 
     Raises:
         UserError: an item without `=`, with a name that Nextflow does not take, or given twice.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, datetime
 from typing import Any
 
@@ -13,24 +14,42 @@ class NotYaml(ValueError):
 
 
 def load(text: str) -> Any:
-    """The value of a YAML (or JSON) document; dates stay strings, as JSON has none.
+    """The value of a YAML or JSON document; dates stay strings, as JSON has none.
 
     Raises:
-        NotYaml: the text does not parse.
+        NotYaml: the text is neither.
     """
+    problem = ""
+    if text.lstrip()[:1] in tuple('{["'):
+        # JSON first: YAML forbids the tabs that JSON may be indented with, and reads its escapes differently
+        try:
+            return _plain(json.loads(text))
+        except json.JSONDecodeError as error:
+            problem = f"as JSON: line {error.lineno}, column {error.colno}: {error.msg}; as YAML: "
+        except RecursionError as error:
+            raise NotYaml(str(error)) from None
     try:
         return _plain(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise NotYaml(_problem(error)) from None
+        raise NotYaml(problem + _problem(error)) from None
+    except NotYaml:
+        raise
     except (ValueError, RecursionError) as error:
-        raise NotYaml(str(error)) from None
+        raise NotYaml(problem + str(error)) from None
 
 
 def scalar(text: str) -> Any:
-    """A value as typed on a command line: `3` is a number, `true` a truth, `[a, b]` a list, else text."""
+    """A value as typed on a command line: `3` is a number, `true` a truth, `[a, 1]` a list; else text.
+
+    Stricter than YAML, which takes `no` for a truth, `007` for 7 and `12:30` for 750: those stay text.
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
-        return load(text) if text.strip() else text
-    except NotYaml:
+        if text[:1] in tuple("{['\""):
+            return load(text)
+        return _plain(json.loads(text))
+    except ValueError:
         return text
 
 
@@ -47,6 +66,8 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -66,4 +87,12 @@ def _key(key: Any) -> str:
     # YAML reads an unquoted yes, no, on and off as a truth: a name that looks so is still a name
     if isinstance(key, bool):
         return "true" if key else "false"
-    return key if isinstance(key, str) else str(key)
+    return _text(key) if isinstance(key, str) else str(key)
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise NotYaml("half of a character (a lone surrogate) cannot be passed on") from None
+    return value
