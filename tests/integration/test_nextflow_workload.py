@@ -16,7 +16,7 @@ import pytest
 from agent.clock import Deadline, SystemClock
 from agent.container_plan import RUN_LABEL, ContainerExit, Role
 from agent.containers import Containers, open_containers
-from agent.contract import EnvTarget, EnvVar, StopReason, TaskCounts
+from agent.contract import EnvTarget, EnvVar, PipelineSource, StopReason, TaskCounts
 from agent.folder import RunFolder
 from agent.machine import Machine
 from agent.workloads.nextflow_config import quote
@@ -341,3 +341,30 @@ def test_labels_stay_whatever_the_config_says(bench: Bench) -> None:
     assert len(bench.containers.running(bench.run_ids[-1])) == 2
     bench.containers.stop(container_id, 0)
     assert len(bench.containers.sweep(bench.run_ids[-1], Deadline.after(30, SystemClock()))) == 2
+
+
+def git(folder: Path, *words: str) -> None:
+    """A git command in a folder, as a person of no name."""
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main")
+    subprocess.run(["git", *who, "-C", str(folder), *words], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("revision", "works"), [("v1", True), ("v2", False)])
+def test_repository(bench: Bench, revision: str, works: bool) -> None:
+    """A repository is fetched at the revision asked for; a revision that is not there is named."""
+    repository = bench.folder.root / "team" / "pipe"
+    repository.mkdir(parents=True)
+    git(repository, "init")
+    (repository / "main.nf").write_text("workflow { println 'first' }")
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "one")
+    git(repository, "tag", "v1")
+    (repository / "main.nf").write_text("workflow { println 'second' }")
+    git(repository, "commit", "-am", "two")
+    source = PipelineSource(repository=f"file:{repository}", revision=revision)
+    exit_ = bench.run(workload={"source": source})
+    if works:
+        assert exit_.code == 0, bench.output()
+        assert "\nfirst\n" in bench.output()
+    else:
+        assert "no branch, tag or commit v2" in bench.diagnosis(exit_).message
