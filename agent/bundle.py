@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
-import tarfile
 import zlib
 from pathlib import Path
 from typing import Protocol
 
 from agent.contract import BUNDLE
 from agent.errors import SpecInvalid
+from agent.tar import tarfile
 
 
 class BundleStore(Protocol):

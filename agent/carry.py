@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from agent.finished_tasks import CarriedTasks, FinishedTasks
 from agent.folder import RunFolder
 from agent.nextflow_cache import NextflowCache, State
 from agent.store import PART_BYTES
+from agent.tar import tarfile
 from agent.tarball import members, pack, packed_size, unpack
 
 if TYPE_CHECKING:

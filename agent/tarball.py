@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
+
+from agent.tar import tarfile
 
 CHUNK: Final = 4 * 1024**2
 _RECORD: Final = tarfile.RECORDSIZE

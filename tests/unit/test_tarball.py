@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tarfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.tar import tarfile
 from agent.tarball import CHUNK, members, pack, packed_size, unpack
 
 
