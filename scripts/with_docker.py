@@ -116,7 +116,8 @@ def start_by_systemd(host: Host) -> None:
 def end(pid: int) -> None:
     """End the daemon and wait until it is gone; by force where it does not go."""
     for name, patience in (("TERM", STOP_S), ("KILL", 10.0)):
-        subprocess.run(as_root("kill", f"-{name}", str(pid)), capture_output=True, check=False)
+        # The shell's own kill: a lean system has no other.
+        subprocess.run(as_root("sh", "-c", f"kill -{name} {pid}"), capture_output=True, check=False)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if (
