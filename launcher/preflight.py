@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from launcher.catalog import NEXTFLOW_IMAGE
 from launcher.errors import UserError
 from launcher.machines import MachineImage
 from launcher.places import Place
@@ -21,16 +22,22 @@ class Preflight:
     owner: str
 
 
-def check_docker(environ: Mapping[str, str]) -> None:
+def check_docker(environ: Mapping[str, str], image: str) -> None:
     """The machines of the local cloud run their containers with this computer's Docker.
 
     Raises:
-        UserError: there is no Docker, its daemon does not answer, or not to this user.
+        UserError: there is no Docker, its daemon does not answer, or not to this user; or Nextflow's own image was
+            not built. (Another image may still be pulled.)
     """
     # imported here: AWS does without
     from launcher.localcloud.docker_host import DockerHost
 
-    DockerHost.connect(environ).close()
+    with DockerHost.connect(environ) as host:
+        if image == NEXTFLOW_IMAGE and not host.has_image(image):
+            raise UserError(
+                f"The container image {image} is not on this computer",
+                hint="Build it, in solorun's folder: make images",
+            )
 
 
 def check(place: Place, settings: Settings) -> Preflight:
@@ -44,7 +51,9 @@ def check(place: Place, settings: Settings) -> Preflight:
         bucket = pool.submit(place.book.store.check_bucket)
         image = pool.submit(place.machines.image)
         owner = pool.submit(place.aws.owner, settings.user)
-        local = pool.submit(check_docker, settings.environ) if place.ce.local else None
+        local = (
+            pool.submit(check_docker, settings.environ, place.ce.container_image) if place.ce.local else None
+        )
         # made now, as it takes a while: the first call comes when all is written
         pool.submit(lambda: place.aws.ec2)
         errors = [future.exception() for future in (bucket, image, owner, local) if future is not None]

@@ -41,5 +41,16 @@ class Settings:
 def _user(environ: Mapping[str, str]) -> str:
     import platform
 
-    name = environ.get("USER") or environ.get("LOGNAME") or environ.get("USERNAME") or "unknown"
+    name = environ.get("USER") or environ.get("LOGNAME") or environ.get("USERNAME") or _account()
     return f"{name}@{platform.node() or 'localhost'}"
+
+
+def _account() -> str:
+    """The account's name where no variable tells it, as in containers."""
+    import os
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"

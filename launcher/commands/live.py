@@ -18,6 +18,7 @@ from launcher.text import between
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
+    from rich.text import Text
 
 
 def progress_text(status: RunStatus, clock: Clock) -> str:
@@ -28,6 +29,19 @@ def progress_text(status: RunStatus, clock: Clock) -> str:
         parts.append(between(status.submitted_at, clock.now()))
     parts.append(tasks_text(status))
     return " · ".join(part for part in parts if part)
+
+
+class _Ticking:
+    """A progress line that rich draws anew, so that the time in it goes on between two statuses."""
+
+    def __init__(self, status: RunStatus, clock: Clock) -> None:
+        self._status = status
+        self._clock = clock
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(progress_text(self._status, self._clock))
 
 
 class Screen:
@@ -71,9 +85,7 @@ class Screen:
         """Refresh the progress line; without a terminal, print it when something but the time has changed."""
         text = progress_text(status, self._clock)
         if self._spinner is not None:
-            from rich.text import Text
-
-            self._spinner.update(Text(text))
+            self._spinner.update(_Ticking(status, self._clock))
             return
         essence = f"{status.state}{status.phase}{tasks_text(status)}"
         if self._progress and essence != self._said:

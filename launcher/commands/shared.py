@@ -53,8 +53,9 @@ def status_json(status: RunStatus, prefix: str) -> dict[str, Any]:
 
 
 def tasks_text(status: RunStatus) -> str:
-    """The tasks in words: `7 succeeded, 1 failed`; empty while there are none."""
-    counts = status.tasks.model_dump()
+    """The tasks in words: `1 running, 7 succeeded`; empty while there are none."""
+    # `submitted` counts every attempt once more, under whatever became of it
+    counts = status.tasks.model_dump(exclude={"submitted"})
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 

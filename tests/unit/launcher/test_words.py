@@ -143,3 +143,9 @@ def test_a_torn_trace_is_read_as_far_as_it_is_whole() -> None:
     assert [(task["name"], task["exit"]) for task in trace.tasks] == [('A "quoted', "0"), ("B", "")]
     assert trace.columns() == ("name", "exit")
     assert parse_trace("").tasks == ()
+
+
+def test_raw_numbers_of_a_trace_get_their_units() -> None:
+    """The trace is written raw, for programs; people see seconds and bytes."""
+    trace = parse_trace("name\tduration\trealtime\tpeak_rss\texit\nA\t1611\t61000\t62800\t0\n")
+    assert trace.rows() == [["A", "0", "1.6s", "1m 01s", "61.3 KiB"]]
