@@ -90,7 +90,8 @@ from agent.logs.shipper import LogShipper, Timing
 folder, url = Path(sys.argv[1]), sys.argv[2]
 sink = CloudWatchSink("eu-west-1", "/solorun/test", "run/workload", endpoint_url=url,
                       credentials=lambda: Credentials("AKIDEXAMPLE", "not-a-secret"))
-timing = Timing(poll_s=0.005, linger_s=0.01, patience_s=0.05, settle_s=0.1, retry_s=0.02, retry_max_s=0.2)
+timing = Timing(poll_s=0.005, linger_s=0.01, patience_s=60, patience_max_s=60,
+                settle_s=0.1, retry_s=0.02, retry_max_s=0.2)
 with LogShipper(folder / "spool", folder / "state", sink, Redactor(["hunter2!"]), SystemClock(), timing):
     print("on", flush=True)
     Event().wait()
