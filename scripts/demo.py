@@ -35,8 +35,8 @@ class Failed(Exception):
 
 
 def say(text: str) -> None:
-    """Tell the person, on stderr."""
-    print(f"\033[1m{text}\033[0m", file=sys.stderr, flush=True)
+    """Tell the person, in bold; at once, as the launcher writes between the lines."""
+    print(f"\033[1m{text}\033[0m", flush=True)
 
 
 def launcher(*arguments: str, shown: bool = True) -> None:
