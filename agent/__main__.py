@@ -16,12 +16,13 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from agent.clock import SystemClock
 from agent.containers import Containers, open_containers
-from agent.contract import RunPointer, log_stream
+from agent.contract import RunPointer, RunSpec, log_stream
 from agent.logs.agentlog import AgentLog
 from agent.logs.cloudwatch import CloudWatchSink
 from agent.logs.sink import LogSink
 from agent.machine import read_machine
 from agent.metadata import MetadataService, MetadataUnavailable
+from agent.pulse import Notifier, Pulse
 from agent.run import AgentExit, live
 from agent.secret_values import AwsSecretReader, SecretReader
 from agent.settings import Settings, SettingsError, parse_settings
@@ -63,6 +64,7 @@ def main() -> NoReturn:
 
 
 def _live(settings: Settings, stack: ExitStack) -> AgentExit:
+    pulse = stack.enter_context(Pulse(Notifier(settings.notify_socket), settings.watchdog_s, SystemClock()))
     agent_log = stack.enter_context(AgentLog(settings.log_file))
     metadata = stack.enter_context(MetadataService(settings.metadata_endpoint))
     turned_off = True
@@ -72,7 +74,7 @@ def _live(settings: Settings, stack: ExitStack) -> AgentExit:
         turned_off = _power_off(settings.shutdown_command)
 
     try:
-        exit_code = live(_world(settings, metadata, agent_log, power_off, stack))
+        exit_code = live(_world(settings, metadata, agent_log, pulse, power_off, stack))
     except MetadataUnavailable as error:
         log.error("%s", error)
         return AgentExit.METADATA
@@ -80,7 +82,12 @@ def _live(settings: Settings, stack: ExitStack) -> AgentExit:
 
 
 def _world(
-    settings: Settings, metadata: MetadataService, agent_log: AgentLog, power_off: PowerOff, stack: ExitStack
+    settings: Settings,
+    metadata: MetadataService,
+    agent_log: AgentLog,
+    pulse: Pulse,
+    power_off: PowerOff,
+    stack: ExitStack,
 ) -> World:
     clock = SystemClock()
     endpoint_url = settings.endpoint_url
@@ -127,8 +134,21 @@ def _world(
         machine=read_machine(max_cpus=settings.cpus, max_memory_bytes=settings.memory_bytes),
         scratch=settings.scratch,
         clock=clock,
+        pulse=pulse,
+        tell_machine=lambda spec, left_s: _tell_machine(settings.claimed_command, spec, left_s),
         power_off=power_off,
     )
+
+
+def _tell_machine(command: tuple[str, ...] | None, spec: RunSpec, left_s: float) -> None:
+    """The machine's own switch takes the run's limit in place of the cap from boot; without it that cap stays."""
+    if command is None:
+        return
+    words = (*command, str(int(left_s)), spec.run_id, spec.region, spec.log_group)
+    try:
+        subprocess.run(words, check=True, timeout=_SHUTDOWN_S, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.error("the machine could not be told of the run, so the cap from its boot holds: %s", error)
 
 
 def _power_off(command: tuple[str, ...] | None) -> bool:

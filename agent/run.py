@@ -38,11 +38,20 @@ from agent.world import World
 
 log = logging.getLogger(__name__)
 
+_CLAIM_S: Final = 900.0
+"""How long the agent may be busy until its run is watched: S3 that is away is waited for, but not for ever."""
+
+_WATCHED_S: Final = 60.0
+"""While a run is watched, the time limit's watch is heard of every second."""
+
 _LAST_LOGS_S: Final = 5.0
 """How long the agent's own log may take to reach CloudWatch at the end; it is in S3 as well."""
 
 _FINAL_STATUS_S: Final = 600.0
 """How long S3 may be away at the very end: a run without a final status is a riddle to its owner."""
+
+_FINISH_S: Final = _FINAL_STATUS_S + 300.0
+"""The agent's log, the final status, and the shutdown command, all with their retries."""
 
 
 @unique
@@ -78,6 +87,7 @@ def live(world: World) -> AgentExit:
     Raises:
         MetadataUnavailable: the metadata service does not answer, so nobody knows whether there is a run.
     """
+    world.pulse.expect(_CLAIM_S)
     try:
         pointer = read_pointer(world.metadata)
     except ContractError as error:
@@ -103,6 +113,7 @@ def _outcome(claimed: Claimed, pointer: RunPointer, world: World) -> RunOutcome:
     """Execute the run; every failure becomes an outcome."""
     try:
         spec = read_spec(claimed)
+        world.tell_machine(spec, spec.time_limit_s - (world.clock.now() - claimed.claimed_at).total_seconds())
         folder = RunFolder(world.scratch / spec.workload.session_id)
         folder.create()
         journal = Journal(folder.state)
@@ -146,15 +157,15 @@ def _watches(run: OneRun) -> list[Watch]:
     """What may end a run at any time; the heartbeat goes on until the last upload."""
     claimed, world, latch = run.claimed, run.world, run.latch
     limit = run.spec.time_limit_s
+
+    def watch_time() -> None:
+        world.pulse.expect(_WATCHED_S)
+        look_at_time_limit(claimed.claimed_at, limit, world.clock, latch)
+
     return [
         Watch("stop watch", STOP_REQUEST_S, lambda: look_for_stop_request(claimed.store, latch), latch),
         Watch("spot watch", SPOT_S, lambda: look_for_spot_notice(world.metadata, latch), latch),
-        Watch(
-            "time limit",
-            1.0,
-            lambda: look_at_time_limit(claimed.claimed_at, limit, world.clock, latch),
-            latch,
-        ),
+        Watch("time limit", 1.0, watch_time, latch),
         Watch(
             "heartbeat",
             HEARTBEAT_S,
@@ -167,6 +178,7 @@ def _watches(run: OneRun) -> list[Watch]:
 
 def _finish(claimed: Claimed, world: World, outcome: RunOutcome) -> None:
     """The agent's log, then the final status: who reads it finds everything else in place."""
+    world.pulse.expect(_FINISH_S)
     log.info("run %s: %s: %s", claimed.pointer.run_id, outcome.reason, outcome.message)
     world.agent_log.close(Deadline.after(_LAST_LOGS_S, world.clock))
     try:

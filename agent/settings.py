@@ -41,6 +41,13 @@ class Settings:
     """Fewer cores than the machine has, for workloads."""
     memory_bytes: int | None
     """Less memory than the machine has, for workloads."""
+    claimed_command: tuple[str, ...] | None = None
+    """Told of the claimed run: its words are followed by the seconds that are left of its time limit, its id,
+    its region and its log group."""
+    notify_socket: str | None = None
+    """Where systemd listens."""
+    watchdog_s: float | None = None
+    """How long systemd waits for a sign of life; None where it does not watch."""
 
 
 def parse_settings(environment: Mapping[str, str]) -> Settings:
@@ -60,28 +67,32 @@ def parse_settings(environment: Mapping[str, str]) -> Settings:
         problems.append(f"{name}: a whole number above 0 is expected, not {text!r}")
         return None
 
-    command: tuple[str, ...] | None = None
-    text = environment.get("RUN_AGENT_SHUTDOWN_COMMAND")
-    if text is not None:
+    def command(name: str, example: str) -> tuple[str, ...] | None:
+        text = environment.get(name)
+        if text is None:
+            return None
         try:
             words = json.loads(text)
         except ValueError:
             words = None
         if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-            command = tuple(words)
-        else:
-            problems.append(
-                'RUN_AGENT_SHUTDOWN_COMMAND: a JSON list of words is expected, as ["systemctl", "poweroff"]'
-            )
+            return tuple(words)
+        problems.append(f"{name}: a JSON list of words is expected, as {example}")
+        return None
+
+    watchdog_us = number("WATCHDOG_USEC")
     settings = Settings(
         scratch=Path(environment.get("RUN_AGENT_SCRATCH", SCRATCH)),
-        shutdown_command=command,
+        shutdown_command=command("RUN_AGENT_SHUTDOWN_COMMAND", '["systemctl", "poweroff"]'),
         log_file=Path(environment.get("RUN_AGENT_LOG_FILE", LOG_FILE)),
         docker_host=environment.get("DOCKER_HOST") or None,
         metadata_endpoint=environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", EC2_METADATA).rstrip("/"),
         endpoint_url=environment.get("AWS_ENDPOINT_URL") or None,
         cpus=number("RUN_AGENT_CPUS"),
         memory_bytes=number("RUN_AGENT_MEMORY_BYTES"),
+        claimed_command=command("RUN_AGENT_CLAIMED_COMMAND", '["/usr/libexec/solorun/claimed"]'),
+        notify_socket=environment.get("NOTIFY_SOCKET") or None,
+        watchdog_s=watchdog_us / 1e6 if watchdog_us else None,
     )
     if problems:
         raise SettingsError(tuple(problems))

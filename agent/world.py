@@ -8,11 +8,12 @@ from pathlib import Path
 
 from agent.clock import Clock
 from agent.containers import Containers
-from agent.contract import RunPointer
+from agent.contract import RunPointer, RunSpec
 from agent.logs.agentlog import AgentLog
 from agent.logs.sink import LogSink
 from agent.machine import Machine
 from agent.metadata import MetadataService
+from agent.pulse import Pulse
 from agent.secret_values import SecretReader
 from agent.store import Store
 
@@ -36,5 +37,9 @@ class World:
     scratch: Path
     """The folder that holds the run's folder."""
     clock: Clock
+    pulse: Pulse
+    """The sign of life, and who it is promised to."""
+    tell_machine: Callable[[RunSpec, float], None]
+    """Tells the machine which run it has and how many seconds are left of its time limit; never fails."""
     power_off: Callable[[], None]
     """Ends the machine. Called exactly once, at the very end."""

@@ -26,9 +26,14 @@ def test_everything_can_be_set() -> None:
             "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
             "RUN_AGENT_CPUS": "2",
             "RUN_AGENT_MEMORY_BYTES": "1000",
+            "RUN_AGENT_CLAIMED_COMMAND": '["claimed"]',
+            "NOTIFY_SOCKET": "/run/systemd/notify",
+            "WATCHDOG_USEC": "60000000",
         }
     )
     assert settings.scratch == Path("/fast")
+    assert settings.claimed_command == ("claimed",)
+    assert (settings.notify_socket, settings.watchdog_s) == ("/run/systemd/notify", 60.0)
     assert settings.shutdown_command == ("systemctl", "poweroff")
     assert settings.metadata_endpoint == "http://127.0.0.1:1"
     assert settings.endpoint_url == "http://127.0.0.1:2"
