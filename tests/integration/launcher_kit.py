@@ -17,7 +17,7 @@ import boto3
 import pytest
 
 from agent import contract
-from agent.contract import RunState, RunStatus
+from agent.contract import RunSpec, RunState, RunStatus, StopReason
 from launcher import catalog
 from launcher.catalog import Arch
 from launcher.cli import run as run_launcher
@@ -166,6 +166,16 @@ class Kit:
         )
         self.put(run_id, contract.STATUS, status.model_dump_json())
         return status
+
+    def ended(self, name: str, state: RunState = RunState.SUCCEEDED, *arguments: str, **changes: Any) -> str:
+        """A run that the agent has brought to its end; returns its id."""
+        run_id: str = self.submit("-n", name, *arguments)["run_id"]
+        reasons = {RunState.SUCCEEDED: StopReason.COMPLETED, RunState.FAILED: StopReason.WORKLOAD_FAILED}
+        self.report(run_id, state, **{"stop_reason": reasons.get(state, StopReason.CANCELLED), **changes})
+        return run_id
+
+    def spec(self, run_id: str) -> RunSpec:
+        return contract.parse(RunSpec, self.body(contract.run_key(self.work_dir, run_id) + contract.SPEC))
 
     def instances(self, run_id: str) -> list[Any]:
         tag: Any = {"Name": f"tag:{catalog.TAG_RUN}", "Values": [run_id]}
