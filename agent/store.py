@@ -38,14 +38,16 @@ BULK_PATIENCE_S: Final = 900.0
 """How long an object in bulk is tried again where the caller sets no deadline."""
 PART_BYTES: Final = 8 * 1024**2
 """Objects above this size travel in parts of it."""
-PARTS_IN_FLIGHT: Final = 3
-"""Of one object; three parts of 8 MiB keep a fast link busy and memory low."""
+PARTS_IN_FLIGHT: Final = 4
+"""Of one object; four parts of 8 MiB keep a fast link busy and memory low."""
+CHUNK_BYTES: Final = 1024**2
+"""What is read, hashed and handed on at once: it stays in the processor's cache, which larger chunks do not."""
 _MAX_PARTS: Final = 9_000
 _FILES_IN_FLIGHT: Final = 8
 _FAILURES: Final = (BaseError, FileNotFoundError, ValueError)
 """What obstore raises; OSError of the caller's own file is not among them."""
 
-Body = bytes | AsyncIterator[bytes]
+Body = bytes | bytearray | AsyncIterator[bytes]
 _Result = TypeVar("_Result")
 
 
@@ -276,7 +278,7 @@ class Store:
                 self._root + key,
                 source,
                 attributes=_attributes(content_type),
-                use_multipart=not isinstance(source, bytes),
+                use_multipart=not isinstance(source, bytes | bytearray),
                 chunk_size=part,
                 max_concurrency=PARTS_IN_FLIGHT,
             )
@@ -387,7 +389,7 @@ async def _read(path: Path, size: int) -> AsyncIterator[bytes]:
     """The first `size` bytes of a file, read beside the event loop."""
     left = size
     with path.open("rb", buffering=0) as file:
-        while left and (chunk := await asyncio.to_thread(file.read, min(left, PART_BYTES // 2))):
+        while left and (chunk := await asyncio.to_thread(file.read, min(left, CHUNK_BYTES))):
             left -= len(chunk)
             yield chunk
 

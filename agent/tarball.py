@@ -14,7 +14,7 @@ from typing import Final
 
 from agent.tar import tarfile
 
-CHUNK: Final = 4 * 1024**2
+CHUNK: Final = 1024**2
 _RECORD: Final = tarfile.RECORDSIZE
 _BLOCK: Final = tarfile.BLOCKSIZE
 
@@ -46,7 +46,7 @@ def packed_size(folder: Path, names: Iterable[str]) -> int:
 
 
 def pack(folder: Path, names: Iterable[str]) -> Iterator[bytes]:
-    """The archive of `names` below `folder`, in chunks of about 4 MiB. Pipes and sockets are left out.
+    """The archive of `names` below `folder`, in chunks of about 1 MiB. Pipes and sockets are left out.
 
     Raises:
         OSError: a file is gone, cannot be read, or became shorter while it was read.

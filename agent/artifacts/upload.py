@@ -23,7 +23,7 @@ from agent.artifacts.names import content_type, escaped, manifest_line
 from agent.artifacts.scan import FoundFile, cause_of, open_within, real_roots, scan
 from agent.clock import Deadline
 from agent.errors import StoreError
-from agent.store import PART_BYTES, PARTS_IN_FLIGHT, part_bytes
+from agent.store import CHUNK_BYTES, PART_BYTES, PARTS_IN_FLIGHT, part_bytes
 from agent.store_errors import OutOfTime, Refused
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ FILES_IN_FLIGHT: Final = 32
 BYTES_IN_FLIGHT: Final = 48 * 1024**2
 """Of all files together. A file counts with its size, a large one with its parts in flight."""
 MANIFEST_RESERVE_S: Final = 1.0
-_CHUNK: Final = PART_BYTES // 2
 _INLINE_BYTES: Final = 128 * 1024
 """Up to this size, handing the work to a thread costs more than reading and hashing."""
 _FIRST_BYTES: Final = 1024**2
@@ -228,12 +227,15 @@ async def _opened(fd: int, size: int, sums: list[str]) -> Callable[[], Body]:
     return lambda: body
 
 
-async def _read_whole(fd: int, size: int, sums: list[str]) -> bytes:
-    def read() -> bytes:
-        body = os.pread(fd, size, 0)
-        while len(body) < size and (more := os.pread(fd, size - len(body), len(body))):
-            body += more
-        sums.append(hashlib.sha256(body).hexdigest())
+async def _read_whole(fd: int, size: int, sums: list[str]) -> bytearray:
+    def read() -> bytearray:
+        body, sha256, offset = bytearray(size), hashlib.sha256(), 0
+        with memoryview(body) as view:
+            while offset < size and (count := os.preadv(fd, [view[offset : offset + CHUNK_BYTES]], offset)):
+                sha256.update(view[offset : offset + count])
+                offset += count
+        del body[offset:]  # the file became shorter
+        sums.append(sha256.hexdigest())
         return body
 
     return read() if size <= _INLINE_BYTES else await asyncio.to_thread(read)
@@ -245,7 +247,7 @@ async def _read_chunks(fd: int, size: int, sums: list[str]) -> AsyncIterator[byt
     offset = 0
 
     def read() -> bytes:
-        chunk = os.pread(fd, min(_CHUNK, size - offset), offset)
+        chunk = os.pread(fd, min(CHUNK_BYTES, size - offset), offset)
         sha256.update(chunk)
         return chunk
 

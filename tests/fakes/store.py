@@ -11,7 +11,7 @@ from agent.clock import Clock, Deadline, SystemClock
 from agent.errors import KeyMissing, StoreError
 from agent.store import OutOfTime, StoredObject
 
-Body = bytes | AsyncIterator[bytes]
+Body = bytes | bytearray | AsyncIterator[bytes]
 
 
 class FakeBucket:
@@ -123,7 +123,8 @@ class FakeStore:
         """Write one object in bulk."""
         self._maybe_fail(deadline)
         source = body()
-        content = source if isinstance(source, bytes) else b"".join([chunk async for chunk in source])
+        whole = isinstance(source, bytes | bytearray)
+        content = bytes(source) if whole else b"".join([chunk async for chunk in source])
         await asyncio.sleep(0)
         self._write(key, content, content_type)
 
