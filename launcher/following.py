@@ -48,6 +48,10 @@ def follow(watch: Watch, stream: LogStream, *, agent: bool = False) -> Iterator[
     """Log lines and statuses until the run is over and its log is drained. The last status is the final one.
 
     Where CloudWatch Logs cannot be read, the log comes from S3 at the end of the run.
+
+    Raises:
+        NotThere: the run was deleted meanwhile.
+        CloudError: AWS did not answer for a minute or so.
     """
     shown, quiet, readable = 0, 0, True
     delay, outage = FIRST_LOOK_S, 0
@@ -59,18 +63,17 @@ def follow(watch: Watch, stream: LogStream, *, agent: bool = False) -> Iterator[
             if status != last:
                 last = status
                 yield status
-            for line in stream.new_lines() if readable else ():
-                fresh += 1
-                yield line
+            try:
+                for line in stream.new_lines() if readable else ():
+                    fresh += 1
+                    yield line
+            except NotThere:
+                # not yet: the machine makes the stream when it has something to say
+                pass
+            except AccessDenied as error:
+                readable = False
+                yield Remark(f"{error.message}: the log will come from S3 when the run has ended")
             outage = 0
-        except NotThere:
-            # not yet: the machine makes the stream when it has something to say
-            pass
-        except AccessDenied as error:
-            if last is None:
-                raise
-            readable = False
-            yield Remark(f"{error.message}: the log will come from S3 when the run has ended")
         except CloudError as error:
             outage += 1
             if outage == _OUTAGE_LOOKS:

@@ -28,6 +28,8 @@ class FakeS3:
         self.objects: dict[str, bytes] = {}
         self.calls: list[str] = []
         self.before_put: Callable[[str], None] = lambda _key: None
+        self.failures: list[Exception] = []
+        """Raised by the next reads, one each."""
 
     def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str | None = None, **_: Any) -> None:  # noqa: N803 - boto3's names
         self.calls.append(f"put {Key}")
@@ -38,6 +40,8 @@ class FakeS3:
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's names
         self.calls.append(f"get {Key}")
+        if self.failures:
+            raise self.failures.pop(0)
         if Key not in self.objects:
             raise client_error("NoSuchKey", "GetObject", status=404)
         return {"Body": io.BytesIO(self.objects[Key])}
@@ -85,12 +89,17 @@ class FakeEc2:
 class FakeLogs:
     """GetLogEvents, page by page: (events, next token); the last page repeats its token."""
 
-    def __init__(self, *pages: tuple[list[str], str] | ClientError) -> None:
+    def __init__(
+        self, *pages: tuple[list[str], str] | ClientError, always: ClientError | None = None
+    ) -> None:
         self.pages = list(pages)
+        self.always = always
         self.tokens: list[str | None] = []
 
     def get_log_events(self, *, nextToken: str | None = None, **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's names
         self.tokens.append(nextToken)
+        if self.always is not None:
+            raise self.always
         page = self.pages.pop(0)
         if isinstance(page, ClientError):
             raise page
@@ -119,11 +128,12 @@ class FakeAws:
 
 
 class SleepyClock:
-    """Time that passes only by sleeping."""
+    """Time that passes only by sleeping; what is to happen meanwhile can be scripted."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.start = datetime(2026, 1, 1, 12, tzinfo=UTC)
+        self.while_asleep: list[Callable[[], None]] = []
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.start.timestamp() + self.seconds, UTC)
@@ -133,3 +143,7 @@ class SleepyClock:
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
+        if self.while_asleep:
+            self.while_asleep.pop(0)()
+        elif self.seconds > 3600:
+            raise AssertionError("waits for ever")
