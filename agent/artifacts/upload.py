@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILES_IN_FLIGHT: Final = 32
-BYTES_IN_FLIGHT: Final = 48 * 1024**2
+BYTES_IN_FLIGHT: Final = 32 * 1024**2
 """Of all files together. A file counts with its size, a large one with its parts in flight."""
 MANIFEST_RESERVE_S: Final = 1.0
 _INLINE_BYTES: Final = 128 * 1024
