@@ -2,7 +2,7 @@
 
 Each file's SHA-256 is computed from the very bytes that are sent (in a thread beside the event loop where the
 file is not small; the hash releases the GIL), and all of them become one manifest beside the artifacts, as
-`sha256sum --check` reads it. Measured: it costs nothing on small files and less than a tenth on large ones.
+`sha256sum --check` reads it. Measured with SHA instructions: 1.3 GB/s, which is 0.75 s of CPU per GB.
 """
 
 from __future__ import annotations

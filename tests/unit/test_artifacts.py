@@ -304,7 +304,8 @@ def test_reports_go_first_and_the_deadline_is_kept(results: Path) -> None:
     report = upload_tree(store, results, "artifacts/", deadline=Deadline.after(10, clock))
     assert store.state.writes[0] == "runs/1/artifacts/report.html"
     assert report.files == 3
-    assert report.not_uploaded == ("more.bam: the time was over",)
+    # The two large ones are read side by side: either may be ready first.
+    assert report.not_uploaded in (("more.bam: the time was over",), ("data.bam: the time was over",))
 
 
 def test_refusal_is_not_asked_for_a_thousand_times(results: Path) -> None:
