@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.artifacts import UploadReport, upload_tree
@@ -14,7 +14,7 @@ from agent.clock import Deadline
 from agent.contract import ARTIFACTS, LOGS, MANIFEST, WORKLOAD_LOG, Artifacts, Phase, StopReason
 from agent.errors import AgentError
 from agent.journal import Exited, Started, Stop
-from agent.logs.redact import redacted_copy
+from agent.logs.redact import Redactor, redacted_copy
 from agent.logs.shipper import LogShipper
 from agent.one_run import OneRun
 from agent.preparing import Prepared
@@ -25,6 +25,11 @@ from agent.workloads.nextflow_diagnosis import Diagnosis, diagnose, warnings_of
 log = logging.getLogger(__name__)
 
 SWEEP_S: Final = 30.0
+
+# Shares of the time that is left when collecting begins, kept for what comes later. They count after a Spot
+# notice, where finished tasks are worth the most, and a log that nobody has must not wait for the last artifact.
+_AFTER_CARRYING: Final = 0.4
+_AFTER_UPLOADS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,11 @@ def collect(
     """Sweep the run's containers, then save everything; what fails is a warning, and the next step follows."""
     reporter = run.claimed.reporter
     deadline = plan_stop(stop, run.world.clock).all_by
+    left = deadline.remaining()
+    carry_by, uploads_by = deadline.less(left * _AFTER_CARRYING), deadline.less(left * _AFTER_UPLOADS)
     with _goes_on(run, "The phase could not be reported"):
         reporter.change(phase=Phase.COLLECT)
-    diagnosis = _diagnose(run, prepared, stop, exited)
+    diagnosis = _redacted(_diagnose(run, prepared, stop, exited), prepared.redactor)
     with _goes_on(run, "Leftover containers could not be swept"):
         sweep_by = Deadline.after(min(SWEEP_S, deadline.remaining()), run.world.clock)
         prepared.containers.sweep(run.spec.run_id, sweep_by)
@@ -54,16 +61,16 @@ def collect(
         reporter.warn(warning)
     if prepared.carrier is not None:
         with _goes_on(run, "Finished tasks could not all be kept for a resumed run"):
-            prepared.carrier.finish(deadline)
+            prepared.carrier.finish(carry_by)
     if diagnosis.reason is StopReason.DISK_FULL:
         # Nobody can look at the work dir any more, and redacted copies of the logs need room.
         shutil.rmtree(run.folder.work, ignore_errors=True)
 
     artifacts = Artifacts(location=_location(run, prepared), files=0, bytes=0)
     with _goes_on(run, "The logs could not be uploaded"):
-        artifacts = _add(artifacts, _upload_logs(run, prepared, deadline), count=False)
+        artifacts = _add(artifacts, _upload_logs(run, prepared, uploads_by), count=False)
     with _goes_on(run, "The artifacts could not be uploaded"):
-        artifacts = _add(artifacts, _upload_results(run, prepared, deadline), count=True)
+        artifacts = _add(artifacts, _upload_results(run, prepared, uploads_by), count=True)
     with _goes_on(run, "The log stream could not be completed"):
         shipped = shipper.finish(deadline)
         for warning in shipped.warnings:
@@ -100,12 +107,22 @@ def _diagnose(run: OneRun, prepared: Prepared, stop: Stop, exited: Exited | None
             disk_full=disk_is_full(run.folder.root),
         )
     tasks = run.progress.tasks()
-    counts = f"{tasks.succeeded + tasks.cached} tasks done"
+    done = tasks.succeeded + tasks.cached
+    counts = f"{done} task{'' if done == 1 else 's'} done"
     if tasks.cached:
         counts += f" ({tasks.cached} of them cached)"
     if tasks.failed:
         counts += f", {tasks.failed} failed"
     return Diagnosis(stop.reason, f"{stop.message} {counts}.", warnings_of(run.folder))
+
+
+def _redacted(diagnosis: Diagnosis, redactor: Redactor) -> Diagnosis:
+    """A diagnosis quotes what the workload printed, and that may be a secret."""
+    return replace(
+        diagnosis,
+        message=redactor.redact_text(diagnosis.message),
+        warnings=tuple(map(redactor.redact_text, diagnosis.warnings)),
+    )
 
 
 def _upload_logs(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:

@@ -117,13 +117,6 @@ def run(argv: Sequence[str], settings: Settings) -> int:
     return ExitCode.OK
 
 
-def main() -> None:
-    """The console script; see launcher.__main__."""
-    from launcher.__main__ import main as start
-
-    start()
-
-
 def _tell(error: LauncherError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)

@@ -153,7 +153,7 @@ def test_after_a_spot_notice_another_machine_goes_on(aws: S3Server, tmp_path: Pa
     """The finished tasks of an interrupted run are cached in the run that resumes it, on another machine."""
     session = str(uuid.uuid4())
     scratch = tmp_path / "scratch"
-    first = submit(aws, "chain", params={"seconds": 3}, resumable=True, workload={"session_id": session})
+    first = submit(aws, "chain", params={"seconds": 5}, resumable=True, workload={"session_id": session})
     with lone_machine(tmp_path, first, scratch=scratch) as machine:
         machine.boot()
         eventually("two tasks are done", lambda: first.status().tasks.succeeded >= 2, within=90)
@@ -170,7 +170,7 @@ def test_after_a_spot_notice_another_machine_goes_on(aws: S3Server, tmp_path: Pa
     second = submit(
         aws,
         "chain",
-        params={"seconds": 3},
+        params={"seconds": 5},
         resumable=True,
         workload={"session_id": session, "resume_from": first.spec.run_id},
     )

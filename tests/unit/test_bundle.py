@@ -51,7 +51,11 @@ def test_a_bundle_that_was_changed_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("body", [b"", b"no archive", bundle(**{"main.nf": "x" * 9999}).body[:-20]])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no archive", bundle(**{"main.nf": "x" * 9999}).body[:-20]],
+    ids=["empty", "no archive", "cut off"],
+)
 def test_a_broken_archive_is_the_spec_s_fault(tmp_path: Path, body: bytes) -> None:
     """What cannot be unpacked is told as such, not as a failure of the agent."""
     store = OneBundle(body)
