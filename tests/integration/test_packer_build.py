@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.s3_server import S3Server
-from tests.integration.packer_machine import REGION, client, machine, prepare
+from tests.integration.packer_machine import REGION, Builder, client, machine, prepare
+from tests.integration.packer_template import ROOT
 
-PINS = json.loads((Path(__file__).parents[2] / "packer" / "pins.auto.pkrvars.json").read_text())
+PINS = json.loads((ROOT / "packer" / "pins.auto.pkrvars.json").read_text())
 RELEASE = f"{PINS['releasever']}-{PINS['revision']}"
 
 
@@ -45,6 +47,15 @@ def built(aws: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         yield Built(output, result.stdout, images)
         for image in images.values():
             ec2.deregister_image(ImageId=image["ImageId"])
+
+
+def test_is_formatted(tmp_path: Path) -> None:
+    """`packer fmt` has nothing to change in the template."""
+    command = ["packer", "fmt", "-check", "-diff", str(ROOT / "packer")]
+    result = subprocess.run(
+        command, env=Builder(tmp_path, "", old=False).environ, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout
 
 
 def test_makes_an_image_for_each_architecture(built: Built) -> None:
