@@ -137,7 +137,7 @@ def _upload_logs(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadR
                 redacted_copy(path, logs / path.name, redactor)
         redacted_copy(folder.spool, spool, redactor)
     if spool.exists():
-        run.claimed.store.upload(spool, WORKLOAD_LOG)
+        run.claimed.store.upload(spool, WORKLOAD_LOG, deadline=deadline)
     return upload_tree(run.claimed.store, logs, LOGS, deadline=deadline)
 
 

@@ -30,6 +30,10 @@ def start(run: OneRun, prepared: Prepared) -> Started | None:
     A failure is a stop reason like any other: what there is of the run is collected all the same.
     """
     if run.journal.read(Exited) is not None:
+        before = run.journal.read(Started)
+        if before is not None:
+            # The agent may have been killed before it could report this, and only what ran can succeed.
+            run.claimed.reporter.note(state=RunState.RUNNING, started_at=before.started_at)
         return None
     try:
         started = _start_or_take_up(run, prepared)
