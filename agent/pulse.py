@@ -66,6 +66,7 @@ class Pulse:
         """Tell systemd that the agent is up, and begin."""
         self._notifier.tell("READY=1")
         if self._timeout_s is not None:
+            self.expect(self._timeout_s)
             self._thread.start()
         return self
 

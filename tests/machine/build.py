@@ -1,0 +1,231 @@
+"""Builds the image of the test machine: a Debian root, the project's own roles, Nextflow's container image baked in.
+
+Everything is kept in a folder, each part under a name made of all that it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from launcher.catalog import NEXTFLOW_IMAGE
+from tests.machine.fabric import fabric
+from tests.machine.machine import Image, booted
+
+REPOSITORY: Final = Path(__file__).parents[2]
+FOLDER: Final = REPOSITORY / "build/machine"
+_PACKAGES: Final = (
+    *("systemd-sysv", "dbus", "udev", "iproute2", "iptables", "ca-certificates", "procps", "kmod", "curl"),
+    *("python3", "python3-apt", "python3-venv"),
+)
+# The lists stay: the roles install packages from them.
+_OPTIONS: Final = ("--quiet", "--variant=apt", "--skip=cleanup/apt/lists")
+_WITHOUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
+_LOCK: Final = REPOSITORY / "ansible/roles/run_agent/files/requirements.lock"
+
+# What a system in a container needs and an EC2 instance does not.
+_TWEAKS: Final = {
+    "etc/systemd/system/docker.service.d/10-container.conf": (
+        '[Service]\nExecStartPre=/bin/sh -c \'for m in $(grep " /sys/fs/cgroup" /proc/mounts | cut -d" " -f2);'
+        " do mount -o remount,bind,rw $m 2>/dev/null; done; true'\n"
+    ),
+}
+_MASKED: Final = (
+    "console-getty.service",
+    "getty.target",
+    "systemd-timesyncd.service",
+    "systemd-resolved.service",
+)
+
+
+def image(folder: Path = FOLDER) -> Image:
+    """The image, built where it is not there yet (about three minutes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    base = _kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
+    wheels = _kept(folder, "wheels", [_LOCK], _make_wheels)
+    sources = [base.name, *_files("agent"), *_files("ansible"), REPOSITORY / "pyproject.toml", Path(__file__)]
+    root = _kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
+    docker_id = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE)
+    docker = _kept(folder, "docker", [root.name, docker_id], lambda made: _make_docker(made, root, wheels))
+    return Image(root, docker)
+
+
+def _files(folder: str) -> list[Path]:
+    return sorted(p for p in (REPOSITORY / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+
+
+def _kept(folder: Path, kind: str, sources: Iterable[str | Path], make: object) -> Path:
+    """The folder of this kind that was made from `sources`; older ones go."""
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes() if isinstance(source, Path) else source.encode())
+    kept = folder / f"{kind}-{digest.hexdigest()[:16]}"
+    if kept.exists():
+        return kept
+    for old in folder.glob(f"{kind}-*"):
+        shutil.rmtree(old)
+    print(f"building {kept.relative_to(REPOSITORY)}", file=sys.stderr, flush=True)
+    made = folder / f"unfinished-{kind}"
+    shutil.rmtree(made, ignore_errors=True)
+    assert callable(make)
+    make(made)
+    made.rename(kept)
+    return kept
+
+
+def _make_base(made: Path) -> None:
+    left_out = [f"--dpkgopt=path-exclude={path}" for path in _WITHOUT]
+    _run("mmdebstrap", *_OPTIONS, f"--include={','.join(_PACKAGES)}", *left_out, "bookworm", str(made))
+    for path, text in _TWEAKS.items():
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).write_text(text)
+    for unit in _MASKED:
+        (made / "etc/systemd/system" / unit).symlink_to("/dev/null")
+
+
+def _make_wheels(made: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    _run(
+        *pip,
+        "--only-binary=:all:",
+        "--python-version=3.11",
+        "--require-hashes",
+        "-r",
+        str(_LOCK),
+        "-d",
+        str(made),
+    )
+
+
+def wheel(folder: Path = FOLDER) -> Path:
+    """The project's own wheel."""
+    out = folder / "wheel"
+    shutil.rmtree(out, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
+    # From a copy: setuptools leaves files beside its sources, and takes up old ones.
+    with tempfile.TemporaryDirectory() as copy:
+        for package in ("agent", "launcher"):
+            shutil.copytree(
+                REPOSITORY / package, f"{copy}/{package}", ignore=shutil.ignore_patterns("__pycache__")
+            )
+        shutil.copy(REPOSITORY / "pyproject.toml", copy)
+        _run(*pip, "--no-deps", "--no-build-isolation", "-w", str(out), copy)
+    return next(out.glob("*.whl"))
+
+
+def _make_root(made: Path, base: Path, wheels: Path) -> None:
+    _run("cp", "-a", str(base), str(made))
+    with _root_held(made) as pid:
+        play(pid, root=made, variables={"run_agent_wheelhouse": str(wheels)})
+
+
+def _make_docker(made: Path, root: Path, wheels: Path) -> None:
+    """Boot the root, load the image by the roles, turn it off, keep what Docker has."""
+    made.mkdir()
+    archive = made.parent / "nextflow.tar"
+    _run("docker", "image", "save", "--output", str(archive), NEXTFLOW_IMAGE)
+    # Not to be turned off, whatever else is in it: it was started by hand.
+    with fabric() as network, booted(Image(root, None), network, made.parent, docker=made) as machine:
+        machine.wait_up()
+        play(
+            machine.leader,
+            variables={
+                "run_agent_wheelhouse": str(wheels),
+                "nextflow_image": NEXTFLOW_IMAGE,
+                "nextflow_image_archive": str(archive),
+            },
+        )
+        machine.exec("systemctl", "poweroff", "--no-block")
+        machine.wait_off(within=60)
+    archive.unlink()
+
+
+def play(
+    pid: int, *, variables: dict[str, str], root: Path | None = None, options: tuple[str, ...] = ()
+) -> list[str]:
+    """Run ansible/image.yml in the namespaces of a process; returns the names of the tasks that changed something.
+
+    Raises:
+        RuntimeError: a task failed; with Ansible's own words.
+    """
+    given = {
+        "run_agent_wheel": str(wheel()),
+        **variables,
+        "within_pid": pid,
+        "within_root": str(root or ""),
+        "ansible_become": False,
+    }
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible/ansible.cfg"),
+        "ANSIBLE_CONNECTION_PLUGINS": str(Path(__file__).parent / "plugins/connection"),
+        "ANSIBLE_DISPLAY_OK_HOSTS": "false",
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false",
+        "ANSIBLE_NOCOLOR": "true",
+    }
+    words = [
+        "ansible-playbook",
+        "-i",
+        "machine,",
+        "-c",
+        "within",
+        "-e",
+        json.dumps(given),
+        *options,
+        "image.yml",
+    ]
+    done = subprocess.run(
+        words, cwd=REPOSITORY / "ansible", env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"ansible-playbook failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+    changed, task = [], ""
+    for line in done.stdout.splitlines():
+        if found := re.match(r"(?:TASK|RUNNING HANDLER) \[(.*?)\]", line):
+            task = found[1]
+        elif line.startswith("changed: ") and task not in changed:
+            changed.append(task)
+    return changed
+
+
+@contextmanager
+def _root_held(root: Path) -> Iterator[int]:
+    """A process in whose namespaces `root` can be entered; every process in it ends with it, and its mounts go."""
+    mounts = (
+        f"mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && mount -t tmpfs tmpfs {root}/run"
+        f" && touch {root}/etc/resolv.conf && mount --bind /etc/resolv.conf {root}/etc/resolv.conf"
+        " && echo ready && exec cat"
+    )
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", mounts],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"{root} cannot be entered")
+        yield int(Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text())
+    finally:
+        assert holder.stdin is not None
+        holder.stdin.close()
+        holder.wait()
+
+
+def _run(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(words[:3])}… failed: {done.stderr[-2000:]}")
+    return done.stdout.strip()

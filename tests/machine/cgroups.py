@@ -1,0 +1,95 @@
+"""The cgroups of a machine: one folder of its own in each hierarchy, version 1 or 2, with or without systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path("/sys/fs/cgroup")
+SYSTEMD: Final = Path("/run/systemd/system")
+_RMDIR_S: Final = 10.0
+
+
+def version_2() -> bool:
+    """Whether this computer has only version 2."""
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def launcher(name: str) -> list[str]:
+    """What stands before a command that must not live in our own cgroup: systemd's word, where it has one to say."""
+    if not (version_2() and SYSTEMD.is_dir()):
+        return []
+    return [
+        *("systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}"),
+        *("--property=Delegate=yes", "--"),
+    ]
+
+
+def _hierarchies() -> list[Path]:
+    if version_2():
+        return [] if SYSTEMD.is_dir() else [ROOT]
+    return [path for path in ROOT.iterdir() if (path / "cgroup.procs").exists() and not path.is_symlink()]
+
+
+def make(name: str) -> None:
+    """A machine's folders."""
+    for hierarchy in _hierarchies():
+        folder = hierarchy / name
+        folder.mkdir(exist_ok=True)
+        for file in ("cpuset.cpus", "cpuset.mems"):  # version 1 begins without any
+            if (folder / file).exists() and not version_2():
+                (folder / file).write_text((hierarchy / file).read_text())
+        if (folder / "cgroup.clone_children").exists() and (folder / "cpuset.cpus").exists():
+            (folder / "cgroup.clone_children").write_text("1")
+
+
+def join(name: str) -> None:
+    """Put the calling process into a machine's folders; for the child of a fork."""
+    for hierarchy in _hierarchies():
+        (hierarchy / name / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def processes(name: str) -> set[int]:
+    """All processes of a machine that are left."""
+    found: set[int] = set()
+    for folder in _folders(name):
+        with contextlib.suppress(OSError):
+            found |= {int(word) for word in (folder / "cgroup.procs").read_text().split()}
+    return found
+
+
+def thaw(name: str) -> None:
+    """A paused container is not killed before it is thawed, in version 1."""
+    for folder in _folders(name):
+        with contextlib.suppress(OSError):
+            if (folder / "freezer.state").exists():
+                (folder / "freezer.state").write_text("THAWED")
+
+
+def remove(name: str) -> None:
+    """Remove a machine's folders, once their processes are gone.
+
+    Raises:
+        OSError: something lives on in them.
+    """
+    deadline = time.monotonic() + _RMDIR_S
+    for folder in _folders(name):
+        while folder.exists():
+            try:
+                folder.rmdir()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+
+def _folders(name: str) -> list[Path]:
+    """Those inside come before those around them."""
+    found: list[Path] = []
+    for hierarchy in _hierarchies():
+        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
+            found.append(Path(folder))
+    return found

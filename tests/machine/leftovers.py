@@ -1,0 +1,62 @@
+"""What a test run that was killed left behind: cgroups and folders. Everything else went with its processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.machine import cgroups
+
+STATE: Final = Path("/run/solorun-machines")
+"""One file a machine, named after it: its owner and its folder."""
+_numbers = itertools.count(1)
+
+
+def new_name() -> str:
+    """A name that no other machine on this computer has."""
+    return f"solorun-{os.getpid()}-{next(_numbers)}"
+
+
+@contextmanager
+def owned(name: str, folder: Path) -> Iterator[None]:
+    """Note down that this process looks after a machine."""
+    STATE.mkdir(exist_ok=True)
+    note = STATE / name
+    note.write_text(f"{os.getpid()} {_started(os.getpid())}\n{folder}\n")
+    try:
+        yield
+    finally:
+        note.unlink()
+
+
+def clear() -> list[str]:
+    """Remove what is left of machines whose owners are gone; returns their names."""
+    if not STATE.is_dir():
+        return []
+    gone = []
+    for note in STATE.iterdir():
+        owner, folder = note.read_text().splitlines()
+        pid, started = owner.split()
+        if _started(int(pid)) == started:
+            continue
+        cgroups.thaw(note.name)
+        for process in cgroups.processes(note.name):
+            os.kill(process, 9)
+        cgroups.remove(note.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        note.unlink()
+        gone.append(note.name)
+    return gone
+
+
+def _started(pid: int) -> str:
+    """When a process began, in ticks since boot: with the pid it names one process for ever."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except OSError:
+        return ""
