@@ -1,0 +1,132 @@
+"""Runs Packer: a machine for each processor is provisioned, proved, and made an image of."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Protocol
+
+from launcher.catalog import Arch
+from launcher.errors import CloudError, UserError
+from packer.release.model import Encryption
+
+OLDEST_PACKER: Final = (1, 11)
+_VERSION: Final = re.compile(r"v(\d+(?:\.\d+)+)")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What Packer is told, beside the pin file that it reads itself."""
+
+    root: Path
+    """The repository."""
+    output: Path
+    """Where manifest and package lists go."""
+    region: str
+    git_commit: str
+    builder: str
+    """Versions of the programs, for the image's tags."""
+    wheel: Path
+    encryption: Encryption
+    variables: Mapping[str, str]
+    """More of Packer's variables."""
+
+
+class Builder(Protocol):
+    """Makes images; Packer, or a test's."""
+
+    def version(self) -> str:
+        """What builds, for the notes."""
+
+    def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
+        """Make the images. Those that could be made stay, also where another one could not.
+
+        Raises:
+            CloudError: one could not be made.
+        """
+
+
+class Packer:
+    """The packer on PATH. Its words go to stderr: stdout is for results."""
+
+    def __init__(self, environ: Mapping[str, str], program: str = "packer") -> None:
+        self._environ = dict(environ) | {"CHECKPOINT_DISABLE": "1"}
+        self._program = program
+
+    def version(self) -> str:
+        """The versions of Packer and Ansible.
+
+        Raises:
+            UserError: it is not there, or too old for the template.
+        """
+        try:
+            said = subprocess.run(
+                [self._program, "version"], capture_output=True, text=True, check=True, env=self._environ
+            ).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(
+                f"Packer does not run: {error}", hint="Install it: developer.hashicorp.com/packer/install"
+            ) from error
+        found = _VERSION.search(said)
+        version = found[1] if found else ""
+        if tuple(int(part) for part in version.split(".") if part)[:2] < OLDEST_PACKER:
+            raise UserError(
+                f"Packer {version or said.strip()!r} is too old for the template",
+                hint="Install 1.11 or newer: developer.hashicorp.com/packer/install",
+            )
+        return f"packer {version} ansible-core {metadata.version('ansible-core')}"
+
+    def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
+        """Run `packer init` and `packer build`."""
+        self._run(request, "init", "packer")
+        only = ",".join(f"*amazon-ebs.{arch}" for arch in sorted(archs))
+        options = [f"-only={only}", "-timestamp-ui", "-color=false"]
+        for name, value in _variables(request).items():
+            options += ["-var", f"{name}={value}"]
+        self._run(request, "build", *options, "packer")
+
+    def _run(self, request: BuildRequest, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._program, *arguments], cwd=request.root, env=self._environ, stdout=sys.stderr, check=False
+        )
+        if done.returncode != 0:
+            raise CloudError(
+                f"`packer {arguments[0]}` ended with exit code {done.returncode}; its last lines say why",
+                hint="Run this again when that is mended: what was built is kept",
+            )
+
+
+def _variables(request: BuildRequest) -> dict[str, str]:
+    return {
+        "region": request.region,
+        "output": str(request.output),
+        "git_commit": request.git_commit,
+        "builder": request.builder,
+        "wheel": str(request.wheel),
+        "encrypted": str(request.encryption.encrypted).lower(),
+        "kms_key_id": request.encryption.key,
+        **request.variables,
+    }
+
+
+def make_wheel(root: Path, folder: Path) -> Path:
+    """Our own package as a wheel, with nothing that it depends on.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
+        *("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(root)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("solorun-*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        raise UserError(f"our own wheel cannot be made: {done.stderr.strip()[-500:] or wheels}")
+    return wheels[0]
