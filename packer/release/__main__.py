@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
-import boto3
-
-from launcher.clock import SystemClock
-from packer.release.aws import Aws
-from packer.release.building import Packer
-from packer.release.cli import Settings, make_app
+from packer.release.cli import make_app
 from packer.release.exits import ended
+from packer.release.wiring import settings_of
 
 if __name__ == "__main__":
-    environment = dict(os.environ)
-    made = Settings(
-        root=Path(__file__).parents[2],
-        aws=lambda: Aws(boto3.Session(), endpoint_url=environment.get("AWS_ENDPOINT_URL")),
-        builder=lambda: Packer(environment),
-        clock=SystemClock(),
-    )
-    sys.exit(ended(lambda: make_app(made)()))
+    sys.exit(ended(lambda: make_app(settings_of(dict(os.environ)))()))

@@ -63,7 +63,8 @@ Var = Annotated[
 ]
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a list by commas."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
@@ -76,8 +77,8 @@ def _request(
     encryption: Encryption,
     stored_gb: float = plan.STORED_GB,
 ) -> plan.Request:
-    left_out = _listed(without)
-    chosen = tuple(name for name in _listed(regions) or REGIONS if name not in left_out)
+    left_out = listed(without)
+    chosen = tuple(name for name in listed(regions) or REGIONS if name not in left_out)
     return plan.Request(pins.read(root / PIN_FILE), region, chosen, sharing, encryption, stored_gb)
 
 
@@ -105,7 +106,7 @@ def make_app(settings: Settings) -> typer.Typer:
         """Print what a release would do, and what its storage would cost."""
         request = _request(
             settings.root, region, regions, without,
-            Sharing(public, _listed(share)), Encryption(encrypted, kms_key), stored_gb,
+            Sharing(public, listed(share)), Encryption(encrypted, kms_key), stored_gb,
         )  # fmt: skip
         made = plan.plan(request, {}) if offline else story.look(request, settings.tools())
         print(plan.text(made), end="")
@@ -124,7 +125,7 @@ def make_app(settings: Settings) -> typer.Typer:
         """Build, prove, copy, write the notes, publish, retire; or go on where that was broken off."""
         request = _request(
             settings.root, region, regions, without,
-            Sharing(public, _listed(share)), Encryption(encrypted, kms_key),
+            Sharing(public, listed(share)), Encryption(encrypted, kms_key),
         )  # fmt: skip
         record = run_release(settings, request, _variables(var or []))
         print(settings.root / OUTPUT / record.release)

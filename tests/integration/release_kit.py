@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -60,6 +61,17 @@ def _answer(status: int, body: str) -> AWSResponse:
     return AWSResponse("http://moto", status, {"content-type": "text/xml"}, _Body(body.encode()))
 
 
+@cache
+def _client(url: str, service: str, region: str) -> Any:
+    return boto3.client(  # type: ignore[call-overload]  # any service
+        service,
+        region_name=region,
+        endpoint_url=url,
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="made-up",
+    )
+
+
 @dataclass
 class Account:
     """An AWS account in moto, seen through hooks of botocore."""
@@ -72,7 +84,9 @@ class Account:
     deprecated: dict[str, str] = field(default_factory=dict)
     """By image id: when it is deprecated. moto knows no deprecation."""
 
+    @cached_property
     def aws(self) -> Aws:
+        """Its clients take longer to make than to use: one set for all releases."""
         session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="made-up")
         events: Any = session.events
         events.register("before-call", self._record)
@@ -109,15 +123,15 @@ class Account:
             if image["ImageId"] in self.deprecated:
                 image["DeprecationTime"] = self.deprecated[image["ImageId"]].replace("Z", ".000Z")
 
+    def forget(self) -> None:
+        """Begin anew, with the same clients."""
+        self.calls.clear()
+        self.failing.clear()
+        self.deprecated.clear()
+
     def client(self, service: str, region: str) -> Any:
         """moto as it is, unrecorded."""
-        return boto3.client(  # type: ignore[call-overload]  # any service
-            service,
-            region_name=region,
-            endpoint_url=self.url,
-            aws_access_key_id="AKIDEXAMPLE",
-            aws_secret_access_key="made-up",
-        )
+        return _client(self.url, service, region)
 
     def images(self, region: str, release: str) -> dict[str, Any]:
         """By name: the images of a release."""
@@ -191,7 +205,7 @@ class Maintainer:
         return folder
 
     def tools(self) -> Tools:
-        aws = self.account.aws()
+        aws = self.account.aws
         return Tools(Images(aws), Parameters(aws), self.builder, self.clock, self.said.append)
 
     def release(self, request: Request) -> Record:

@@ -1,0 +1,144 @@
+"""The commands: `check` says whether there is a new release, `pin` pins it, `run` releases it and commits the pins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launcher.catalog import REGIONS
+from launcher.errors import CloudError
+from packer.follow.amazon import newest
+from packer.follow.claims import Claims, State
+from packer.follow.decide import Decision, Newest, Verdict, decide, wakes
+from packer.follow.pinning import commit, commit_message, following, push
+from packer.release import notes, pins
+from packer.release.cli import LAST, OUTPUT, PIN_FILE, Settings, listed, run_release, say
+from packer.release.home import Tools
+from packer.release.model import Sharing
+from packer.release.plan import Request
+
+Region = Annotated[str, typer.Option(help="Where Amazon's parameters are read, and the images built.")]
+Message = Annotated[str, typer.Option(help="What was received; empty: the daily check.")]
+
+
+@dataclass(frozen=True)
+class Following:
+    """What a check needs; the release's own settings with it."""
+
+    settings: Settings
+    by: str
+    """What is written into claims: the build's id."""
+
+    @property
+    def pin_file(self) -> Path:
+        """The pin file."""
+        return self.settings.root / PIN_FILE
+
+    def decision(
+        self, message: str, region: str, tools: Callable[[], Tools]
+    ) -> tuple[Decision, Newest | str]:
+        """What is to be done; AWS is asked only where the message is worth it."""
+        pinned = pins.read(self.pin_file)
+        asleep = wakes(message or None, pinned.releasever)
+        if asleep is not None:
+            return asleep, ""
+        made = tools()
+        found = newest(made.images, made.parameters, region, pinned.kernel)
+        return decide(message or None, pinned.releasever, found), found
+
+    def run(self, message: str, request: Callable[[pins.Pins], Request], region: str, branch: str) -> str:
+        """Release what is new; says what was done, or why nothing was.
+
+        Raises:
+            CloudError: the release failed in some region; the next check goes on with it.
+        """
+        tools = self.settings.tools()
+        decision, found = self.decision(message, region, lambda: tools)
+        if decision.verdict is not Verdict.BUILD or isinstance(found, str):
+            return f"{decision.verdict}: {decision.why}"
+        claims = Claims(tools.parameters, region)
+        attempt = claims.take(decision.releasever, self.by, self.settings.clock.now())
+        if isinstance(attempt, str):
+            return attempt
+        state = State.FAILED
+        try:
+            self._release(found, request, branch)
+            state = State.DONE
+        finally:
+            claims.settle(attempt, state, self.settings.clock.now())
+        return f"{decision.releasever} is released"
+
+    def _release(self, found: Newest, request: Callable[[pins.Pins], Request], branch: str) -> None:
+        root = self.settings.root
+        old = self.pin_file.read_text()
+        new = following(pins.read(self.pin_file), found)
+        self.pin_file.write_text(new.text())
+        last = notes.read_last(root / LAST)
+        try:
+            record = run_release(self.settings, request(new), {})
+            if record.failed:
+                raise CloudError(f"release {new.release} failed in {', '.join(sorted(record.failed))}")
+        except BaseException:
+            # Not released: the next check must find it newer than the pins.
+            self.pin_file.write_text(old)
+            raise
+        changed = notes.changes_by_arch(last, root / OUTPUT / new.release)
+        commit(root, [PIN_FILE, LAST], commit_message(new, last.release, changed))
+        if branch:
+            push(root, branch)
+
+
+def make_app(following_settings: Following) -> typer.Typer:
+    """The commands, for this environment."""
+    app = typer.Typer(
+        help="Follows Amazon Linux 2023; see docs/machine-image.md.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    @app.command("check")
+    def check(message: Message = "", region: Region = "us-east-1") -> None:
+        """Say whether there is a new release to build."""
+        decision, _ = following_settings.decision(message, region, following_settings.settings.tools)
+        print(f"{decision.verdict}: {decision.why}")
+
+    @app.command("pin")
+    def pin(region: Region = "us-east-1") -> None:
+        """Write Amazon's newest release into the pin file."""
+        tools = following_settings.settings.tools()
+        old = pins.read(following_settings.pin_file)
+        found = newest(tools.images, tools.parameters, region, old.kernel)
+        if isinstance(found, str):
+            raise CloudError(found, hint="Amazon publishes for hours: try again later")
+        new = following(old, found)
+        following_settings.pin_file.write_text(new.text())
+        print(new.release)
+
+    @app.command("run")
+    def run(
+        message: Message = "",
+        region: Region = "us-east-1",
+        public: Annotated[
+            bool, typer.Option("--public", help="Every AWS account may use the images.")
+        ] = False,
+        share: Annotated[str, typer.Option(help="Accounts that may use them, by commas.")] = "",
+        regions: Annotated[
+            str, typer.Option(help="Where they are published, by commas; default: all 22.")
+        ] = "",
+        push_to: Annotated[
+            str, typer.Option(help="The branch that the pins are pushed to; empty: not.")
+        ] = "",
+    ) -> None:
+        """Release what is new, and commit the pins with what changed."""
+
+        def request(new: pins.Pins) -> Request:
+            return Request(new, region, listed(regions) or REGIONS, Sharing(public, listed(share)))
+
+        say(following_settings.run(message, request, region, push_to))
+
+    return app
