@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,8 @@ _PACKAGES: Final = (
 # The lists stay: the roles install packages from them.
 _OPTIONS: Final = ("--quiet", "--variant=apt", "--skip=cleanup/apt/lists")
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
+_TASKS_IMAGE: Final = "solorun/demo-tools:1"
+"""What the tests' tasks run in: machines here reach no registry."""
 _LOCK: Final = REPOSITORY / "ansible/roles/run_agent/files/requirements.lock"
 
 # What a system in a container needs and an EC2 instance does not.
@@ -40,6 +43,8 @@ _TWEAKS: Final = {
         " do mount -o remount,bind,rw $m 2>/dev/null; done; true'\n"
     ),
 }
+# No container gets more than this computer has.
+_VARIABLES: Final = {"docker_nofile": min(1048576, resource.getrlimit(resource.RLIMIT_NOFILE)[1])}
 _MASKED: Final = (
     "console-getty.service",
     "getty.target",
@@ -53,10 +58,11 @@ def image(folder: Path = FOLDER) -> Image:
     folder.mkdir(parents=True, exist_ok=True)
     base = _kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
     wheels = _kept(folder, "wheels", [_LOCK], _make_wheels)
-    sources = [base.name, *_files("agent"), *_files("ansible"), REPOSITORY / "pyproject.toml", Path(__file__)]
+    sources = [base.name, *_files("agent"), *_files("ansible"), str(_VARIABLES), Path(__file__)]
     root = _kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
-    docker_id = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE)
-    docker = _kept(folder, "docker", [root.name, docker_id], lambda made: _make_docker(made, root, wheels))
+    ids = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE, _TASKS_IMAGE)
+    sources = [base.name, ids, *_files("ansible/roles/docker"), *_files("ansible/roles/nextflow")]
+    docker = _kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
     return Image(root, docker)
 
 
@@ -133,7 +139,7 @@ def _make_docker(made: Path, root: Path, wheels: Path) -> None:
     """Boot the root, load the image by the roles, turn it off, keep what Docker has."""
     made.mkdir()
     archive = made.parent / "nextflow.tar"
-    _run("docker", "image", "save", "--output", str(archive), NEXTFLOW_IMAGE)
+    _run("docker", "image", "save", "--output", str(archive), NEXTFLOW_IMAGE, _TASKS_IMAGE)
     # Not to be turned off, whatever else is in it: it was started by hand.
     with fabric() as network, booted(Image(root, None), network, made.parent, docker=made) as machine:
         machine.wait_up()
@@ -160,6 +166,7 @@ def play(
     """
     given = {
         "run_agent_wheel": str(wheel()),
+        **_VARIABLES,
         **variables,
         "within_pid": pid,
         "within_root": str(root or ""),
