@@ -4,7 +4,7 @@ PYTHON      ?= python3
 BIN         := .venv/bin
 WITH_DOCKER := $(BIN)/python scripts/with_docker.py
 SHELLS      := scripts/*.sh .ci/run containers/nextflow/nextflow
-PYTHONS     := agent launcher tests scripts examples
+PYTHONS     := agent launcher packer tests scripts examples
 # Given on the command line: make test ARGS='-k cancel', make images FORCE=--force
 ARGS        ?=
 FORCE       ?=
@@ -12,7 +12,8 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup images demo test test-unit test-integration lint format bench schema lock clean
+.PHONY: help setup images demo test test-unit test-integration lint format bench ami ami-plan ami-pin ami-follow schema lock \
+        clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,18 @@ format: setup ## put the Python files into their form
 bench: setup ## the table of figures, each against its baseline
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec nice $(BIN)/python -m tests.bench $(ARGS)'
 
+ami-plan: setup ## what `make ami` would do, and what its storage would cost (ARGS=--offline: without a look at AWS)
+	@$(BIN)/python -m packer.release plan $(ARGS)
+
+ami: setup ## the machine image: built, proved, copied to 22 regions, published (docs/machine-image.md; goes on after trouble)
+	@$(BIN)/python -m packer.release run $(ARGS)
+
+ami-pin: setup ## write Amazon's newest release of Amazon Linux 2023 into the pin file
+	@$(BIN)/python -m packer.follow pin $(ARGS)
+
+ami-follow: setup ## `make ami` for a new release of Amazon Linux 2023, where there is one, and commit the pins
+	@$(BIN)/python -m packer.follow run $(ARGS)
+
 schema: setup ## write the JSON Schema of the contract to docs/
 	$(BIN)/launcher contract schema > docs/contract.schema.json
 
@@ -59,4 +72,4 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 
 clean: ## remove what make put into this folder, but demo-results/
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find agent launcher tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find agent launcher packer tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

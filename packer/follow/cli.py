@@ -78,14 +78,15 @@ class Following:
         new = following(pins.read(self.pin_file), found)
         self.pin_file.write_text(new.text())
         last = notes.read_last(root / LAST)
+        failed: list[str] | None = None
         try:
-            record = run_release(self.settings, request(new), {})
-            if record.failed:
-                raise CloudError(f"release {new.release} failed in {', '.join(sorted(record.failed))}")
-        except BaseException:
-            # Not released: the next check must find it newer than the pins.
-            self.pin_file.write_text(old)
-            raise
+            failed = sorted(run_release(self.settings, request(new), {}).failed)
+        finally:
+            if failed != []:
+                # Not released: the next check must find it newer than the pins.
+                self.pin_file.write_text(old)
+        if failed:
+            raise CloudError(f"release {new.release} failed in {', '.join(failed)}")
         changed = notes.changes_by_arch(last, root / OUTPUT / new.release)
         commit(root, [PIN_FILE, LAST], commit_message(new, last.release, changed))
         if branch:
