@@ -135,8 +135,29 @@ def build(values: dict[str, Any], where: str) -> ComputeEnv:
     try:
         return ComputeEnv.model_validate(values)
     except ValidationError as error:
-        problems = tuple(problem.replace("Value error, ", "") for problem in problems_of(error))
+        problems = tuple(map(_in_words, problems_of(error)))
         raise UserError(f"The compute environment is not valid ({where})", problems=problems) from None
+
+
+_FORMS: Final = {
+    "name": "lower-case letters and digits, with - or _ between them; at most 64 characters",
+    "work_dir": "written like s3://BUCKET/PATH",
+    "allow_buckets": "a bucket's name alone, without s3://",
+    "instance_type": "written like m5d.large",
+    "image_id": "written like ami-0123456789abcdef0",
+    "subnets": "written like subnet-0123456789abcdef0",
+    "security_groups": "written like sg-0123456789abcdef0",
+    "log_group": "letters, digits and any of . _ / # -",
+}
+"""What each field looks like, for a person: pydantic only knows the pattern."""
+
+
+def _in_words(problem: str) -> str:
+    field, _, said = problem.partition(": ")
+    form = _FORMS.get(field.split(".")[0])
+    if form and said.startswith("String should match pattern"):
+        return f"{field}: {form}"
+    return problem.replace("Value error, ", "")
 
 
 @dataclass(frozen=True)

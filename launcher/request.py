@@ -82,6 +82,14 @@ class RunArguments:
     secrets: tuple[str, ...] = ()
 
 
+class SeveralProblems(UserError):
+    """More than one thing is wrong; `found` has each, so that whoever gathers problems adds them one by one."""
+
+    def __init__(self, message: str, found: tuple[UserError, ...]) -> None:
+        super().__init__(message, problems=tuple(line for error in found for line in _lines(error)))
+        self.found = found
+
+
 class Problems:
     """Gathers what is wrong, so that all of it is said at once."""
 
@@ -96,9 +104,11 @@ class Problems:
         """The value that `read` gives, or None when it raises a UserError, which is kept."""
         try:
             return read()
+        except SeveralProblems as several:
+            self.found.extend(several.found)
         except UserError as error:
             self.found.append(error)
-            return None
+        return None
 
     def raise_if_any(self, what: str) -> None:
         """End here when anything is wrong.
@@ -109,8 +119,7 @@ class Problems:
         if len(self.found) == 1:
             raise self.found[0]
         if self.found:
-            lines = tuple(line for error in self.found for line in _lines(error))
-            raise UserError(f"{what}: {len(self.found)} problems", problems=lines)
+            raise SeveralProblems(f"{what}: {len(self.found)} problems", tuple(self.found))
 
 
 def read_request(arguments: RunArguments, read_stdin: Callable[[], str]) -> tuple[RunRequest, Bundle | None]:
