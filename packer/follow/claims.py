@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
-from typing import Final
+from typing import Final, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from launcher.errors import AlreadyThere
-from packer.release.parameters import Parameters
 
 PREFIX: Final = "/solorun/ami/builds"
 ATTEMPTS: Final = 3
@@ -51,10 +50,27 @@ class Attempt:
     claim: Claim
 
 
+class ClaimStore(Protocol):
+    """SSM parameters, or a test's."""
+
+    def get(self, region: str, name: str, /) -> str | None:
+        """A value; None where there is none."""
+
+    def create(self, region: str, name: str, value: str, /) -> None:
+        """Write what must not be there yet.
+
+        Raises:
+            AlreadyThere: it is there.
+        """
+
+    def replace(self, region: str, name: str, value: str, /) -> None:
+        """Write, whether it is there or not."""
+
+
 class Claims:
     """Claims on releases, in one region."""
 
-    def __init__(self, parameters: Parameters, region: str) -> None:
+    def __init__(self, parameters: ClaimStore, region: str) -> None:
         self._parameters = parameters
         self._region = region
 

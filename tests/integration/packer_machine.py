@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import boto3
 
 from tests.integration.localcloud_tools import eventually
 from tests.integration.packer_template import ROOT, Machine, derived
+from tests.integration.release_kit import moto_pins
 
 REGION: Final = "us-east-1"
 IMAGE: Final = "solorun/packer-target:test"
@@ -151,5 +151,5 @@ def prepare(folder: Path, target: Machine) -> Builder:
     template = folder / "packer"
     template.mkdir()
     (template / "solorun.pkr.hcl").write_text(derived(target, TARGET, old=old))
-    shutil.copy(ROOT / "packer" / "pins.auto.pkrvars.json", template)
+    (template / "pins.auto.pkrvars.json").write_text(moto_pins().text())
     return Builder(template, target.aws, old)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -22,11 +25,24 @@ from packer.release.building import Builder, BuildRequest
 from packer.release.home import Places, Tools
 from packer.release.images import Images
 from packer.release.parameters import Parameters
-from packer.release.pins import Pins
+from packer.release.pins import AMI_NAME, Pins
 from packer.release.plan import Request
 from packer.release.record import Record, open_book
 
 PACKAGES = "rpm\tbash\t0:5.2.15-1.amzn2023.0.2\tx86_64\tGPLv3+\nrpm\topenssl\t1:{}-1.amzn2023.0.3\tx86_64\tApache-2.0\n"
+
+
+def moto_pins() -> Pins:
+    """Pins of what moto ships: Amazon's real images of its own day, whatever the repository pins today."""
+    packed = files("moto").joinpath("ec2/resources/latest_amis/us-east-1.json.gz").read_bytes()
+    found = [AMI_NAME.fullmatch(image["name"]) for image in json.loads(gzip.decompress(packed))]
+    names = {Arch(match["arch"]): match for match in found if match and match["kernel"] == "6.12"}
+    return Pins(
+        releasever=names[Arch.X86_64]["releasever"],
+        revision=1,
+        kernel="6.12",
+        source_ami_name={arch: match[0] for arch, match in names.items()},
+    )
 
 
 class PatientClock:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from launcher.catalog import Arch
 from tests.fakes.s3_server import S3Server
 from tests.integration.packer_machine import REGION, Builder, client, machine, prepare
 from tests.integration.packer_template import ROOT
+from tests.integration.release_kit import moto_pins
 
-PINS = json.loads((ROOT / "packer" / "pins.auto.pkrvars.json").read_text())
-RELEASE = f"{PINS['releasever']}-{PINS['revision']}"
+PINS = moto_pins()
+RELEASE = PINS.release
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ def test_images_say_where_they_come_from(built: Built) -> None:
     """Every image carries its release, the source image and the commit as tags."""
     for arch, image in built.images.items():
         tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
-        assert tags["solorun:releasever"] == PINS["releasever"]
+        assert tags["solorun:releasever"] == PINS.releasever
         assert tags["solorun:release"] == RELEASE
         assert tags["solorun:git-commit"] == "0123456789abcdef"
-        assert tags["solorun:source-ami-name"] == PINS["source_ami_name"][arch]
+        assert tags["solorun:source-ami-name"] == PINS.source_ami_name[Arch(arch)]
         assert tags["solorun:source-ami"].startswith("ami-")
 
 

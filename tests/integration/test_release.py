@@ -12,15 +12,15 @@ import pytest
 
 from launcher.catalog import REGIONS, Arch, image_parameter
 from launcher.errors import CloudError, UserError
-from packer.release import notes, pins, story
+from packer.release import notes, story
 from packer.release.model import Sharing
 from packer.release.parameters import versioned
 from packer.release.plan import Request, Step
 from tests.fakes.s3_server import S3Server
-from tests.integration.release_kit import Account, Maintainer, QuickBuilder, cleaned
+from tests.integration.release_kit import Account, Maintainer, QuickBuilder, cleaned, moto_pins
 
 ROOT = Path(__file__).parents[2]
-PINS = pins.read(ROOT / "packer" / "pins.auto.pkrvars.json")
+PINS = moto_pins()
 HOME = "us-east-1"
 FEW = (HOME, "eu-west-1", "eu-north-1")
 
