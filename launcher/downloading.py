@@ -13,14 +13,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from agent.contract import ARTIFACTS, RunStatus
+from agent.contract import ARTIFACTS, LOGS, MANIFEST, RunStatus
 from launcher.errors import CloudError, NotThere, UserError
 from launcher.run_book import RunBook
 from launcher.store import Store, StoredObject
 from launcher.text import did_you_mean
 
 THREADS: Final = 8
-_LOGS: Final = "logs/"
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class RemoteFile:
     path: str
     """`artifacts/…` or `logs/…`: where it goes in the folder."""
     stored: StoredObject
+    store: Store
+    """The bucket that it is in."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Downloaded:
 
 def remote_files(book: RunBook, status: RunStatus) -> list[RemoteFile]:
     """Everything that can be downloaded of a run."""
-    artifacts = book.artifacts_key(status)
-    files = [_remote(ARTIFACTS, artifacts, item) for item in book.store.objects(artifacts)]
-    logs = book.key(status.run_id, _LOGS)
-    files += [_remote(_LOGS, logs, item) for item in book.store.objects(logs)]
+    store, artifacts = book.artifacts_place(status)
+    files = _below(store, artifacts, ARTIFACTS)
+    files += _below(book.store, book.key(status.run_id, MANIFEST), MANIFEST)
+    files += _below(book.store, book.key(status.run_id, LOGS), LOGS)
     return [file for file in files if not file.path.endswith("/")]
 
 
@@ -79,7 +80,6 @@ def select(files: Sequence[RemoteFile], patterns: Sequence[str]) -> list[RemoteF
 
 
 def download(
-    store: Store,
     files: Sequence[RemoteFile],
     folder: Path,
     *,
@@ -99,7 +99,7 @@ def download(
     fetch = [(file, path) for file, path in targets if not _same(file.stored, path)]
     _refuse_changed((path for _, path in fetch), root, overwrite)
     with ThreadPoolExecutor(THREADS, thread_name_prefix="download") as pool:
-        futures = [pool.submit(_fetch, store, file.stored, path) for file, path in fetch]
+        futures = [pool.submit(_fetch, file, path) for file, path in fetch]
         try:
             for future in as_completed(futures):
                 on_bytes(future.result())
@@ -111,8 +111,8 @@ def download(
     return Downloaded(folder, len(fetch), total, len(files) - len(fetch))
 
 
-def _remote(folder: str, prefix: str, item: StoredObject) -> RemoteFile:
-    return RemoteFile(folder + item.key.removeprefix(prefix), item)
+def _below(store: Store, prefix: str, folder: str) -> list[RemoteFile]:
+    return [RemoteFile(folder + item.key.removeprefix(prefix), item, store) for item in store.objects(prefix)]
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -175,12 +175,13 @@ def _refuse_changed(paths: Iterable[Path], root: Path, overwrite: bool) -> None:
         )
 
 
-def _fetch(store: Store, stored: StoredObject, path: Path) -> int:
+def _fetch(file: RemoteFile, path: Path) -> int:
     """One file, whole or not at all. Returns its size."""
+    stored = file.stored
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".download-{secrets.token_hex(8)}"
     try:
-        store.download(stored.key, part)
+        file.store.download(stored.key, part)
         size = part.stat().st_size
         if size != stored.size:
             raise CloudError(

@@ -125,13 +125,15 @@ class RunBook:
         for folder in folders or ("",):
             yield from self.store.objects(self.key(run_id, folder))
 
-    def artifacts_key(self, status: RunStatus) -> str:
-        """The key prefix of a run's artifacts, with a slash at its end."""
-        if status.artifacts is not None:
-            bucket, key = split_s3_uri(status.artifacts.location)
-            if bucket == self.store.bucket:
-                return key + "/"
-        return self.key(status.run_id, ARTIFACTS)
+    def artifacts_place(self, status: RunStatus) -> tuple[Store, str]:
+        """The bucket that holds a run's artifacts, and their key prefix there, with a slash at its end.
+
+        A pipeline whose `outdir` is an S3 URI has them where its user wants them.
+        """
+        if status.artifacts is None:
+            return self.store, self.key(status.run_id, ARTIFACTS)
+        bucket, key = split_s3_uri(status.artifacts.location)
+        return Store(self.store.aws, bucket), f"{key}/" if key else ""
 
     def has_cache(self, run_id: str) -> bool:
         """Whether a run left finished tasks that another can take up."""

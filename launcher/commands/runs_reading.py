@@ -222,7 +222,7 @@ def download(
         raise UserError(f"{folder} is not a folder", hint="Choose one with --to")
     total = sum(file.stored.size for file in files)
     with console.byte_progress(f"Fetching {plural(len(files), 'file')}", total) as advance:
-        done = fetch(found.book.store, files, folder, overwrite=overwrite, on_bytes=advance)
+        done = fetch(files, folder, overwrite=overwrite, on_bytes=advance)
     if as_json:
         console.emit_json(
             {

@@ -17,6 +17,7 @@ FILES = {
     "artifacts/results/table.tsv": b"a\tb\n",
     "artifacts/results/odd name +%.txt": b"odd",
     "artifacts/empty": b"",
+    "artifacts.sha256": b"0" * 64 + b"  report.html\n",
     "logs/workload.log": b"hello\n",
 }
 
@@ -46,10 +47,26 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_everything_arrives_in_a_folder_named_like_the_run(kit: Kit) -> None:
     """Artifacts and logs, byte for byte; a second time nothing is fetched."""
     result = kit.ok("runs", "download", "done", "--json").json()
-    assert (result["files"], result["unchanged"]) == (5, 0)
+    assert (result["files"], result["unchanged"]) == (6, 0)
     assert contents(Path("done")) == FILES
     again = kit.ok("runs", "download", "done", "--json").json()
-    assert (again["files"], again["unchanged"]) == (0, 5)
+    assert (again["files"], again["unchanged"]) == (0, 6)
+
+
+def test_artifacts_come_from_where_the_user_wanted_them(kit: Kit) -> None:
+    """The results of a run whose outdir is in another bucket are found there."""
+    where = {"LocationConstraint": kit.s3.meta.region_name}
+    kit.s3.create_bucket(Bucket="results-of-the-lab", CreateBucketConfiguration=where)
+    kit.s3.put_object(Bucket="results-of-the-lab", Key="project/table.tsv", Body=b"a\n")
+    run_id = kit.submit("-n", "elsewhere")["run_id"]
+    kit.report(
+        run_id,
+        RunState.SUCCEEDED,
+        stop_reason=StopReason.COMPLETED,
+        artifacts=Artifacts(location="s3://results-of-the-lab/project", files=1, bytes=2),
+    )
+    kit.ok("runs", "download", "elsewhere")
+    assert contents(Path("elsewhere")) == {"artifacts/table.tsv": b"a\n"}
 
 
 @pytest.mark.parametrize(
