@@ -304,6 +304,16 @@ def lone_machine(
                 remove_containers(f"solorun.run={run.spec.run_id}")
 
 
+def execute(aws: S3Server, folder: Path, pipeline: str, *, within: float = 120.0, **fields: Any) -> LoneRun:
+    """A pipeline of tests/pipelines from its submission to a machine that is off, with nothing left of it."""
+    run = submit(aws, pipeline, **fields)
+    with lone_machine(folder, run) as machine:
+        machine.boot()
+        machine.ends(within=within)
+        assert_gone(run, machine)
+    return run
+
+
 def containers(label: str) -> list[str]:
     """The ids of all containers with a label, in whatever state."""
     words = ["docker", "ps", "--all", "--quiet", "--filter", f"label={label}"]

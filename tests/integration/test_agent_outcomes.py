@@ -28,6 +28,7 @@ from tests.fakes.s3_server import S3Server
 from tests.integration.lone_machine import (
     assert_gone,
     eventually,
+    execute,
     lone_machine,
     submit,
 )
@@ -70,11 +71,7 @@ def test_a_run_that_ends_well_leaves_everything_in_s3(aws: S3Server, tmp_path: P
 
 def test_a_failed_task_is_named_with_its_exit_code(aws: S3Server, tmp_path: Path) -> None:
     """The message says which process failed with which code, and what it said."""
-    run = submit(aws, "failing")
-    with lone_machine(tmp_path, run) as machine:
-        machine.boot()
-        machine.ends()
-        assert_gone(run, machine)
+    run = execute(aws, tmp_path, "failing")
     status = run.status()
     assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.WORKLOAD_FAILED)
     for word in ("FAIL", "7", "the reagent is used up"):
@@ -84,11 +81,7 @@ def test_a_failed_task_is_named_with_its_exit_code(aws: S3Server, tmp_path: Path
 
 def test_a_syntax_error_is_told_with_its_line(aws: S3Server, tmp_path: Path) -> None:
     """A script that does not parse fails the run with the file and the line."""
-    run = submit(aws, "syntax-error")
-    with lone_machine(tmp_path, run) as machine:
-        machine.boot()
-        machine.ends()
-        assert_gone(run, machine)
+    run = execute(aws, tmp_path, "syntax-error")
     status = run.status()
     assert status.stop_reason is StopReason.WORKLOAD_FAILED
     assert "line" in status.message
@@ -97,11 +90,7 @@ def test_a_syntax_error_is_told_with_its_line(aws: S3Server, tmp_path: Path) -> 
 
 def test_a_task_that_asks_for_too_much_is_told_so(aws: S3Server, tmp_path: Path) -> None:
     """Somebody who asks for 1000 cpus on a machine of 2 reads so in the run's status."""
-    run = submit(aws, "too-big")
-    with lone_machine(tmp_path, run) as machine:
-        machine.boot()
-        machine.ends()
-        assert_gone(run, machine)
+    run = execute(aws, tmp_path, "too-big")
     status = run.status()
     told = " ".join((status.message, *status.warnings))
     assert "TOO_BIG" in told
@@ -149,11 +138,7 @@ def test_a_spec_altered_to_nonsense_lists_every_problem(aws: S3Server, tmp_path:
 
 def test_the_time_limit_stops_a_run(aws: S3Server, tmp_path: Path) -> None:
     """At its limit a run is FAILED with time_limit, and its log is saved."""
-    run = submit(aws, "sleepy", time_limit_s=12)
-    with lone_machine(tmp_path, run) as machine:
-        machine.boot()
-        machine.ends()
-        assert_gone(run, machine)
+    run = execute(aws, tmp_path, "sleepy", time_limit_s=12)
     status = run.status()
     assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.TIME_LIMIT)
     assert status.finished_at is not None
@@ -269,11 +254,7 @@ def test_a_full_disk_stops_the_run_in_order(aws: S3Server, tmp_path: Path, small
 
 def test_a_hundred_megabytes_on_one_line_get_through(aws: S3Server, tmp_path: Path) -> None:
     """A line of 100 MB is split, not lost, and the line after it is there."""
-    run = submit(aws, "long-line", params={"megabytes": 100})
-    with lone_machine(tmp_path, run) as machine:
-        machine.boot()
-        machine.ends(within=240)
-        assert_gone(run, machine)
+    run = execute(aws, tmp_path, "long-line", params={"megabytes": 100}, within=240)
     assert run.status().state is RunState.SUCCEEDED
     lines = run.log_lines()
     assert "".join(lines).count("abcdefghi ") == 100 * 100_000
@@ -283,11 +264,7 @@ def test_a_hundred_megabytes_on_one_line_get_through(aws: S3Server, tmp_path: Pa
 
 def test_binary_output_survives(aws: S3Server, tmp_path: Path) -> None:
     """Bytes that are no UTF-8 are in S3 as they were, and do not take their neighbours out of the stream."""
-    run = submit(aws, "binary")
-    with lone_machine(tmp_path, run) as machine:
-        machine.boot()
-        machine.ends()
-        assert_gone(run, machine)
+    run = execute(aws, tmp_path, "binary")
     assert run.status().state is RunState.SUCCEEDED
     lines = run.log_lines()
     assert "before the bytes" in lines
