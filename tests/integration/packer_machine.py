@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import boto3
 
+from launcher.catalog import Arch
+from packer.release.building import BuildRequest
 from tests.integration.localcloud_tools import eventually
 from tests.integration.packer_template import ROOT, Machine, derived
 from tests.integration.release_kit import moto_pins
@@ -114,7 +116,12 @@ class Builder:
         }
 
     def build(
-        self, output: Path, *, region: str = REGION, suite: Path = TARGET / "suite"
+        self,
+        output: Path,
+        *,
+        region: str = REGION,
+        suite: Path = TARGET / "suite",
+        git_commit: str = "unknown",
     ) -> subprocess.CompletedProcess[str]:
         """Run `packer build` over both architectures, one after the other: they share the target."""
         variables = {
@@ -123,11 +130,14 @@ class Builder:
             "suite": str(suite),
             "ansible_playbook": str(Path(sys.executable).with_name("ansible-playbook")),
             "wheel": "build/solorun-0.1.0-py3-none-any.whl",
-            "git_commit": "0123456789abcdef",
+            "git_commit": git_commit,
             "ssh_cidrs": '["192.0.2.0/24"]',
         }
         if self.old:
             variables["source_ami"] = self._source_ami(region)
+        else:
+            init = ["packer", "init", str(self.folder)]
+            subprocess.run(init, cwd=ROOT, env=self.environ, capture_output=True, check=True)
         options = [option for name, value in variables.items() for option in ("-var", f"{name}={value}")]
         return subprocess.run(
             ["packer", "build", "-color=false", "-parallel-builds=1", *options, str(self.folder)],
@@ -143,6 +153,24 @@ class Builder:
             for arch, name in names.items()
         }
         return "{" + ",".join(f'{arch}="{image}"' for arch, image in images.items()) + "}"
+
+
+@dataclass
+class DerivedPacker:
+    """What a release asks to build, done by the Packer on PATH with the derived template."""
+
+    builder: Builder
+    log: str = ""
+    """What Packer said."""
+
+    def version(self) -> str:
+        return f"packer {'.'.join(map(str, packer_version()))}"
+
+    def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
+        assert set(archs) == set(Arch)
+        done = self.builder.build(request.output, region=request.region, git_commit=request.git_commit)
+        self.log = done.stdout
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
 def prepare(folder: Path, target: Machine) -> Builder:

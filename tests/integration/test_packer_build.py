@@ -2,53 +2,88 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from moto.moto_api import recorder
 
-from launcher.catalog import Arch
+from launcher.catalog import REGIONS, Arch, image_parameter
+from packer.release import notes
+from packer.release.plan import Request
+from packer.release.record import Record
 from tests.fakes.s3_server import S3Server
-from tests.integration.packer_machine import REGION, Builder, client, machine, prepare
+from tests.integration.packer_machine import REGION, Builder, DerivedPacker, client, machine, prepare
 from tests.integration.packer_template import ROOT
-from tests.integration.release_kit import moto_pins
+from tests.integration.release_kit import Account, Maintainer, cleaned, moto_pins
+from tests.integration.test_release import allowed
 
 PINS = moto_pins()
-RELEASE = PINS.release
+ASKED = Request(PINS, REGION, REGIONS)
 
 
 @dataclass(frozen=True)
 class Built:
-    """What one `packer build` left."""
+    """What a release by Packer left, with a region that failed at first."""
 
-    output: Path
+    maintainer: Maintainer
+    account: Account
     log: str
-    images: dict[str, dict[str, Any]]
-    """By processor, as EC2 describes them."""
+    """What Packer said."""
+    first: Record
+    """Where the release stood when one region had failed."""
+    packers_calls: set[str]
+    """IAM's names of what was called outside of our own clients."""
+
+    @property
+    def output(self) -> Path:
+        return self.maintainer.output(ASKED)
+
+    @property
+    def images(self) -> dict[Arch, dict[str, Any]]:
+        """The images in the build's region, as EC2 describes them."""
+        named = self.account.images(REGION, PINS.release)
+        return {arch: named[PINS.image_name(arch)] for arch in Arch}
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[set[str]]:
+    """The actions that moto was asked for, whoever asked."""
+    actions: set[str] = set()
+    before, recorder._location = recorder._location, str(path)
+    recorder.start_recording()
+    try:
+        yield actions
+    finally:
+        recorder.stop_recording()
+        recorder._location = before
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            asked = parse_qs(base64.b64decode(entry["body"] or "").decode()) if entry["body_encoded"] else {}
+            actions |= {f"ec2:{action}" for action in asked.get("Action", [])}
 
 
 @pytest.fixture(scope="module")
 def built(aws: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """Both architectures, built once."""
+    """A release to 22 regions, built once by real Packer and Ansible; sa-east-1 fails at first."""
     folder = tmp_path_factory.mktemp("packer")
-    output = folder / "output"
-    output.mkdir()
-    with machine(folder, aws.url) as target:
-        result = prepare(folder, target).build(output)
-        assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-        ec2 = client(aws.url, "ec2")
-        names = {arch: f"solorun-{RELEASE}-{arch}" for arch in ("x86_64", "arm64")}
-        images = {
-            arch: ec2.describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"][0]
-            for arch, name in names.items()
-        }
-        yield Built(output, result.stdout, images)
-        for image in images.values():
-            ec2.deregister_image(ImageId=image["ImageId"])
+    account = Account(aws.url)
+    with machine(folder, aws.url) as target, cleaned(account, REGIONS):
+        packer = DerivedPacker(prepare(folder, target))
+        maintainer = Maintainer(account, folder, packer)
+        account.failing.add("sa-east-1")
+        with recorded(folder / "recorded") as actions:
+            first = maintainer.release(ASKED)
+        yield Built(maintainer, account, packer.log, first, actions)
 
 
 def test_is_formatted(tmp_path: Path) -> None:
@@ -72,15 +107,15 @@ def test_images_say_where_they_come_from(built: Built) -> None:
     for arch, image in built.images.items():
         tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
         assert tags["solorun:releasever"] == PINS.releasever
-        assert tags["solorun:release"] == RELEASE
+        assert tags["solorun:release"] == PINS.release
         assert tags["solorun:git-commit"] == "0123456789abcdef"
-        assert tags["solorun:source-ami-name"] == PINS.source_ami_name[Arch(arch)]
+        assert tags["solorun:source-ami-name"] == PINS.source_ami_name[arch]
         assert tags["solorun:source-ami"].startswith("ami-")
 
 
 def test_package_lists_are_real(built: Built) -> None:
     """The build writes down what is installed on the machine, for each processor."""
-    for arch in ("x86_64", "arm64"):
+    for arch in Arch:
         lines = (built.output / f"packages-{arch}.txt").read_text().splitlines()
         assert len(lines) > 50
         assert any(line.split("\t")[:2] == ["deb", "openssh-server"] for line in lines)
@@ -97,11 +132,40 @@ def test_leaves_nothing_behind(aws: S3Server) -> None:
     """No machine, key pair or security group of the builds is left."""
     ec2 = client(aws.url, "ec2")
     alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
-    tagged = [{"Name": "tag:solorun:release", "Values": [RELEASE]}]
+    tagged = [{"Name": "tag:solorun:release", "Values": [PINS.release]}]
     assert ec2.describe_instances(Filters=alive + tagged)["Reservations"] == []
     assert not [
         group for group in ec2.describe_security_groups()["SecurityGroups"] if "packer" in group["GroupName"]
     ]
+
+
+def test_packer_needs_no_more_than_the_documented_rights(built: Built) -> None:
+    """All that Packer calls in a build is in the policy of the docs."""
+    assert "ec2:RunInstances" in built.packers_calls
+    assert built.packers_calls - allowed() == set()
+
+
+def test_what_packer_built_is_released(built: Built) -> None:
+    """With one region out of 22 failing, the others get what Packer built; a second run makes up for it, unbuilt."""
+    assert list(built.first.failed) == ["sa-east-1"]
+    assert set(built.first.published) == set(REGIONS) - {"sa-east-1"}
+    built.account.failing.clear()
+    second = built.maintainer.release(ASKED)
+    assert set(second.published) == set(REGIONS)
+    ids = built.account.images("sa-east-1", PINS.release)
+    assert (
+        built.account.parameter("sa-east-1", image_parameter(Arch.ARM64))
+        == (ids[PINS.image_name(Arch.ARM64)]["ImageId"])
+    )
+
+
+def test_bill_of_materials_is_of_the_real_machine(built: Built) -> None:
+    """The bill of materials lists every package of the machine that was built, and passes CycloneDX's schema."""
+    for arch in Arch:
+        text = (built.output / notes.bom_file(arch)).read_text()
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        lines = (built.output / notes.packages_file(arch)).read_text().splitlines()
+        assert len(json.loads(text)["components"]) == len(lines)
 
 
 def test_a_suite_that_fails_stops_the_build(aws: S3Server, tmp_path: Path) -> None:
@@ -109,12 +173,15 @@ def test_a_suite_that_fails_stops_the_build(aws: S3Server, tmp_path: Path) -> No
     suite = tmp_path / "suite"
     suite.mkdir()
     (suite / "test_refuses.py").write_text("def test_refuses(host):\n    assert host.run('false').rc == 0\n")
-    region = "eu-north-1"
+    region = "eu-south-2"
     with machine(tmp_path, aws.url, region) as target:
         result = prepare(tmp_path, target).build(tmp_path, region=region, suite=suite)
     assert result.returncode != 0
     assert "test_refuses" in result.stdout
     ec2 = client(aws.url, "ec2", region)
-    assert ec2.describe_images(Filters=[{"Name": "name", "Values": [f"solorun-{RELEASE}-*"]}])["Images"] == []
+    assert (
+        ec2.describe_images(Filters=[{"Name": "name", "Values": [f"solorun-{PINS.release}-*"]}])["Images"]
+        == []
+    )
     alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
     assert ec2.describe_instances(Filters=alive)["Reservations"] == []
