@@ -5,6 +5,7 @@ Everything is kept in a folder, each part under a name made of all that it was m
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -56,6 +57,12 @@ _MASKED: Final = (
 def image(folder: Path = FOLDER) -> Image:
     """The image, built where it is not there yet (about three minutes)."""
     folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be building it
+        return _image(folder)
+
+
+def _image(folder: Path) -> Image:
     base = _kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
     wheels = _kept(folder, "wheels", [_LOCK], _make_wheels)
     sources = [base.name, *_files("agent"), *_files("ansible"), str(_VARIABLES), Path(__file__)]

@@ -81,7 +81,19 @@ class Machine:
         """The output of a program in the machine.
 
         Raises:
-            subprocess.CalledProcessError: it failed, and `check` is set.
+            RuntimeError: it failed, and `check` is set; or the machine is not there.
+        """
+        done = self.run(*words, stdin=stdin.encode() if stdin else b"")
+        if check and done.returncode != 0:
+            said = (done.stderr or done.stdout).decode(errors="replace")
+            raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {said}")
+        return done.stdout.decode(errors="replace")
+
+    def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Run a program in the machine, whatever becomes of it.
+
+        Raises:
+            RuntimeError: the machine is not there.
         """
         leader = self.leader
         if leader == 0:
@@ -93,12 +105,9 @@ class Machine:
             "HOME": "/root",
             "LC_ALL": "C.UTF-8",
         }
-        done = subprocess.run(
-            [*enter, *words], input=stdin, capture_output=True, text=True, check=False, env=environment
+        return subprocess.run(
+            [*enter, *words], input=stdin, capture_output=True, check=False, env=environment
         )
-        if check and done.returncode != 0:
-            raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {done.stderr or done.stdout}")
-        return done.stdout
 
     def unit(self, unit: str, name: str) -> str:
         """One of systemd's properties of a unit."""
@@ -334,7 +343,7 @@ def _nspawn(image: Image, name: str, home: Path, docker: Path | None) -> list[st
     return [
         *("systemd-nspawn", f"--machine={name}", f"--directory={home}/root", "--boot", "--keep-unit"),
         *("--register=no", "--capability=all", "--system-call-filter=@keyring bpf add_key keyctl"),
-        *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"),
+        *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=read-only"),
         *("--kill-signal=SIGRTMIN+3", "--notify-ready=no", *binds),
     ]
 

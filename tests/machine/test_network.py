@@ -1,0 +1,54 @@
+"""Machines beside each other, and what their containers reach."""
+
+from __future__ import annotations
+
+from agent.contract import RunState
+from launcher.catalog import NEXTFLOW_IMAGE
+from tests.fakes.s3_server import S3Server
+from tests.integration.lone_machine import eventually, submit
+from tests.machine.conftest import Boot
+from tests.machine.fabric import METADATA
+from tests.machine.machine import Machine
+
+_TOKEN = f"curl --silent --max-time 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://{METADATA}/latest/api/token"
+
+
+def in_a_container(machine: Machine, script: str, *options: str) -> str:
+    """What a shell in a container on Docker's bridge says; empty where it fails."""
+    return machine.exec(
+        "docker", "run", "--rm", *options, NEXTFLOW_IMAGE, "sh", "-c", script, check=False
+    ).strip()
+
+
+def test_containers_reach_the_metadata_service_over_two_hops(boot: Boot) -> None:
+    """With the hop limit that the launcher asks for, a container on the bridge gets a token, and so credentials."""
+    machine = boot()
+    machine.wait_up()
+    credentials = f'curl -s -H "X-aws-ec2-metadata-token: $({_TOKEN})" http://{METADATA}/latest/meta-data/iam/security-credentials/'
+    assert in_a_container(machine, credentials) == "tests"
+
+
+def test_one_hop_is_too_few_for_containers(boot: Boot) -> None:
+    """The counter-proof: with EC2's default of one hop the same request is never answered."""
+    machine = boot(hop_limit=1)
+    machine.wait_up()
+    assert machine.exec("sh", "-c", _TOKEN) != ""
+    assert in_a_container(machine, _TOKEN) == ""
+
+
+def test_three_machines_do_not_disturb_each_other(aws: S3Server, boot: Boot) -> None:
+    """Three runs at the same time on three machines: each succeeds with its own results, and each is off."""
+    runs = [submit(aws, "hello") for _ in range(3)]
+    machines = [boot(run) for run in runs]
+    eventually("all three are off", lambda: all(machine.is_off for machine in machines), within=150)
+    assert [run.status().state for run in runs] == [RunState.SUCCEEDED] * 3
+    assert len({run.status().instance_id for run in runs}) == 3
+
+
+def test_a_machine_reaches_nothing_else(boot: Boot) -> None:
+    """The machine's network has no way out: not to this computer's own services, nor to any other address."""
+    machine = boot()
+    machine.wait_up()
+    for address in ("192.0.2.1", "10.255.255.53", "127.0.0.1:22"):
+        assert machine.exec("curl", "--silent", "--max-time", "2", f"http://{address}/", check=False) == ""
+    assert not machine.exec("ip", "-brief", "link", "show", "type", "veth").count("vda")

@@ -1,0 +1,98 @@
+"""Nothing of a machine stays behind, however it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from launcher.catalog import NEXTFLOW_IMAGE
+from tests.integration.lone_machine import eventually
+from tests.machine import build, cgroups, leftovers
+from tests.machine.conftest import Boot
+from tests.machine.fabric import Fabric
+from tests.machine.machine import Image, Machine, booted
+
+
+def assert_nothing_of(machine: Machine) -> None:
+    """No process, mount, network interface, cgroup, folder or note."""
+    assert cgroups.processes(machine.name) == set()
+    assert machine.name not in Path("/proc/self/mounts").read_text()
+    assert machine.name not in Path("/proc/mounts").read_text()
+    assert not [path for path in cgroups.ROOT.glob(f"*/{machine.name}") if path.exists()]
+    assert not machine.folder.exists()
+    assert not (leftovers.STATE / machine.name).exists()
+
+
+def test_power_loss_leaves_nothing(image: Image, network: Fabric) -> None:
+    """The power goes while a paused and a running container are there: everything of the machine is gone."""
+    with booted(image, network, build.FOLDER) as machine:
+        machine.wait_up()
+        for name in ("runs", "paused"):
+            options = ("--detach", "--network=none", f"--name={name}")
+            machine.exec("docker", "run", *options, NEXTFLOW_IMAGE, "sleep", "1000")
+        machine.exec("docker", "pause", "paused")
+        machine.power_loss()
+        assert machine.is_off
+        assert not (machine.folder / "off").exists()
+    assert_nothing_of(machine)
+
+
+def test_an_orderly_end_leaves_nothing(image: Image, network: Fabric) -> None:
+    """systemctl poweroff in the machine ends it, and only it."""
+    with booted(image, network, build.FOLDER) as machine:
+        machine.wait_up()
+        machine.exec("systemctl", "poweroff", "--no-block")
+        machine.wait_off(within=60)
+        assert (machine.folder / "off").read_text() == "0"
+    assert_nothing_of(machine)
+
+
+def test_a_killed_maker_takes_its_machine_along(image: Image) -> None:
+    """SIGKILL to the process that looks after a machine: the machine dies at once, and the next start clears up."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.machine import build\n"
+        "from tests.machine.fabric import fabric\n"
+        "from tests.machine.machine import Image, booted\n"
+        f"image = Image(Path({str(image.root)!r}), Path({str(image.docker)!r}))\n"
+        "with fabric() as network, booted(image, network, build.FOLDER) as machine:\n"
+        "    machine.wait_up()\n"
+        "    print(machine.name, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    maker = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=build.REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(build.REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert maker.stdout is not None
+    name = maker.stdout.readline().strip()
+    assert cgroups.processes(name)
+    maker.send_signal(signal.SIGKILL)
+    maker.wait()
+    eventually("the machine is gone", lambda: not cgroups.processes(name), within=20)
+    assert name in leftovers.clear()
+    assert not [path for path in cgroups.ROOT.glob(f"*/{name}") if path.exists()]
+    assert not (build.FOLDER / name).exists()
+
+
+def test_the_computer_underneath_is_not_touched(boot: Boot) -> None:
+    """A machine with Docker and its bridge changes neither the interfaces nor the packet filter of this computer."""
+
+    def state() -> tuple[str, str]:
+        links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
+        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+        return links, "\n".join(line for line in rules.splitlines() if line.startswith("-A"))
+
+    before = state()
+    machine = boot()
+    machine.wait_up()
+    machine.exec("docker", "run", "--rm", NEXTFLOW_IMAGE, "true")
+    assert state() == before
