@@ -97,13 +97,13 @@ variable "wheel" {
 variable "nextflow_image" {
   type        = string
   default     = ""
-  description = "The container image that runs ask for; empty: none is on the image, machines pull it."
+  description = "The container image that runs ask for; empty: none is on the image."
 }
 
-variable "nextflow_archives" {
-  type        = map(string)
-  default     = {}
-  description = "For each processor that image as `docker save` writes it; without one it is pulled."
+variable "nextflow_context" {
+  type        = string
+  default     = "containers/nextflow"
+  description = "What that image is built from, on the machine itself; empty: it is pulled."
 }
 
 variable "role_variables" {
@@ -146,10 +146,11 @@ locals {
   release         = "${var.releasever}-${var.revision}"
   session_manager = var.session_manager_profile != ""
   role_variables = merge({
-    base_releasever = var.releasever
-    base_kernel     = var.kernel
-    run_agent_wheel = abspath(var.wheel)
-    nextflow_image  = var.nextflow_image
+    base_releasever  = var.releasever
+    base_kernel      = var.kernel
+    run_agent_wheel  = abspath(var.wheel)
+    nextflow_image   = var.nextflow_image
+    nextflow_context = var.nextflow_context == "" ? "" : abspath(var.nextflow_context)
   }, var.role_variables)
   tags = {
     "Name"                    = "solorun-${local.release}"
@@ -267,9 +268,7 @@ build {
     user          = "ec2-user"
     use_proxy     = false
     extra_arguments = [
-      "--extra-vars", jsonencode(merge(local.role_variables, {
-        nextflow_image_archive = lookup(var.nextflow_archives, source.name, "")
-      })),
+      "--extra-vars", jsonencode(local.role_variables),
     ]
     ansible_env_vars = ["ANSIBLE_CONFIG=ansible/ansible.cfg"]
   }
