@@ -18,7 +18,7 @@ from packer.release.parameters import versioned
 from packer.release.plan import Plan, Request, plan
 from packer.release.publishing import Publishing
 from packer.release.record import Book, Record
-from packer.release.retiring import retirement
+from packer.release.retiring import GRACE, retirement
 
 DEPRECATE_AFTER: Final = timedelta(days=365)
 """An image that nobody replaces warns its users after a year."""
@@ -129,8 +129,8 @@ def _retire(tools: Tools, book: Book, region: str) -> None:
         now = tools.clock.now()
         due = retirement(tools.images.ours(region), {name for name in latest if name}, now)
         for image in due.deprecate:
-            tools.images.deprecate(image, now)
-            tools.say(f"  {region}: {image.name} is deprecated")
+            tools.images.deprecate(image, now + GRACE)
+            tools.say(f"  {region}: {image.name} is deprecated from {now + GRACE:%Y-%m-%d} on")
         for image in due.remove:
             tools.parameters.delete(region, versioned(image.release, image.arch))
             tools.images.remove(image)

@@ -16,6 +16,7 @@ from packer.release import notes, story
 from packer.release.model import Sharing
 from packer.release.parameters import versioned
 from packer.release.plan import Request, Step
+from packer.release.retiring import GRACE, REMOVE_AFTER
 from tests.fakes.s3_server import S3Server
 from tests.integration.release_kit import Account, Maintainer, QuickBuilder, cleaned, moto_pins
 
@@ -195,17 +196,17 @@ def test_an_older_release_does_not_take_the_newest_ones_place(
 
 
 def test_old_releases_are_deprecated_then_removed(maintainer: Maintainer, account: Account) -> None:
-    """A replaced release is deprecated at once and removed half a year later, with its parameters and snapshots."""
+    """A replaced release is deprecated a month later, removed half a year after that, with parameters and snapshots."""
     releases = [PINS.model_copy(update={"revision": number}) for number in (1, 2, 3, 4)]
     for made in releases[:2]:
         maintainer.pin(made)
         maintainer.release(request(pins=made))
     old = account.images("eu-west-1", releases[0].release)
     snapshots = {image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] for image in old.values()}
-    now = maintainer.clock.now().strftime("%Y-%m-%d")
-    assert {account.deprecated[image["ImageId"]][:10] for image in old.values()} == {now}
+    then = (maintainer.clock.now() + GRACE).strftime("%Y-%m-%d")
+    assert {account.deprecated[image["ImageId"]][:10] for image in old.values()} == {then}
 
-    maintainer.clock.shift += timedelta(days=181)
+    maintainer.clock.shift += GRACE + REMOVE_AFTER + timedelta(days=1)
     for made in releases[2:]:
         maintainer.pin(made)
         maintainer.release(request(pins=made))
@@ -242,7 +243,7 @@ def test_needs_no_more_than_the_documented_rights(maintainer: Maintainer, accoun
         made = PINS.model_copy(update={"revision": number})
         maintainer.pin(made)
         maintainer.release(request(pins=made, sharing=Sharing(public=True)))
-        maintainer.clock.shift += timedelta(days=200)
+        maintainer.clock.shift += timedelta(days=250)
     story.look(request(), maintainer.tools())
     assert account.calls - allowed() == set()
     assert {
