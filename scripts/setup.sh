@@ -17,18 +17,25 @@ check_python() {
         "  make $* PYTHON=python3.11"
 }
 
-missing_packages() {
+missing_packages() { # GOAL…
     # Debian leaves these two modules out of python3.
     "$python" -c 'import ensurepip, venv' 2> /dev/null \
         || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
     has git || echo git
     # A client alone will do where it reaches a daemon (DOCKER_HOST, Docker Desktop).
     if ! has dockerd && ! docker info > /dev/null 2>&1; then echo docker.io; fi
+    if [[ " $* " == *" test"* ]]; then missing_for_tests; fi
+}
+
+missing_for_tests() {
+    # The machine image's template is built over ssh. Only this Debian has Packer; elsewhere those tests need one on PATH.
+    has ssh || echo openssh-client
+    if ! has packer && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then echo packer; fi
 }
 
 install_packages() {
     local missing
-    mapfile -t missing < <(missing_packages)
+    mapfile -t missing < <(missing_packages "$@")
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
 }
 
@@ -45,5 +52,5 @@ install_python() {
 }
 
 check_python "$@"
-install_packages
+install_packages "$@"
 install_python

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from tests.integration.packer_template import ROOT
 from tests.integration.release_kit import Account, Maintainer, cleaned, moto_pins
 from tests.integration.test_release import allowed
 
+pytestmark = pytest.mark.skipif(
+    shutil.which("packer") is None, reason="no Packer on PATH: developer.hashicorp.com/packer/install"
+)
 PINS = moto_pins()
 ASKED = Request(PINS, REGION, REGIONS)
 
