@@ -143,14 +143,15 @@ variable "ansible_playbook" {
 }
 
 locals {
-  release         = "${var.releasever}-${var.revision}"
-  session_manager = var.session_manager_profile != ""
+  release          = "${var.releasever}-${var.revision}"
+  nextflow_context = var.nextflow_context == "" ? "" : abspath(var.nextflow_context)
+  session_manager  = var.session_manager_profile != ""
   role_variables = merge({
     base_releasever  = var.releasever
     base_kernel      = var.kernel
     run_agent_wheel  = abspath(var.wheel)
     nextflow_image   = var.nextflow_image
-    nextflow_context = var.nextflow_context == "" ? "" : abspath(var.nextflow_context)
+    nextflow_context = local.nextflow_context
   }, var.role_variables)
   tags = {
     "Name"                    = "solorun-${local.release}"
