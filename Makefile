@@ -3,7 +3,7 @@ SHELL       := /bin/bash
 PYTHON      ?= python3
 BIN         := .venv/bin
 WITH_DOCKER := $(BIN)/python scripts/with_docker.py
-SHELLS      := scripts/*.sh .ci/run containers/nextflow/nextflow
+SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow
 PYTHONS     := agent launcher packer tests scripts examples
 # Given on the command line: make test ARGS='-k cancel', make images FORCE=--force
 ARGS        ?=
@@ -12,7 +12,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup images demo test test-unit test-integration lint format bench ami ami-plan ami-pin ami-follow schema lock \
+.PHONY: help setup images demo test test-unit test-integration test-machine test-image machine lint format bench ami ami-plan ami-pin ami-follow schema lock \
         clean
 
 help: ## this list
@@ -35,13 +35,23 @@ test-unit: setup ## the tests that need no network and no Docker
 test-integration: setup ## the tests with the embedded cloud and real containers
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/pytest tests/integration $(ARGS)'
 
-lint: setup ## ruff, mypy --strict, who may import whom, shellcheck
+test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (builds their image first)
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/machine $(ARGS)'
+
+test-image: setup ## what every machine must pass, against one that runs: HOST=ssh://ec2-user@ADDRESS
+	$(BIN)/pytest tests/machine/image --hosts=$(or $(HOST),$(error HOST=ssh://USER@ADDRESS names the machine)) --sudo $(ARGS)
+
+machine: setup ## boot a machine and look around in it (ARGS='--run hello': see it execute a run instead)
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/python -m tests.machine $(ARGS)'
+
+lint: setup ## ruff, mypy --strict, who may import whom, shellcheck, ansible-lint
 	$(BIN)/ruff check $(PYTHONS)
 	$(BIN)/ruff format --check $(PYTHONS)
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --external-sources $(SHELLS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --profile production --offline -q ansible packer/*.yml
 
 format: setup ## put the Python files into their form
 	$(BIN)/ruff check --fix $(PYTHONS)
@@ -69,6 +79,8 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --universal \
 	    --python-version 3.11 --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --no-emit-index-url --no-header \
+	    --universal --python-version 3.11 --quiet -o ansible/roles/run_agent/files/requirements.lock
 
 clean: ## remove what make put into this folder, but demo-results/
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

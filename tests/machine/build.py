@@ -161,6 +161,7 @@ def _make_docker(made: Path, root: Path, wheels: Path) -> None:
         machine.exec("systemctl", "poweroff", "--no-block")
         machine.wait_off(within=60)
     archive.unlink()
+    os.sync()  # else the first machines wait for gigabytes to be written
 
 
 def play(

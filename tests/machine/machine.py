@@ -17,13 +17,13 @@ from typing import Final
 
 from launcher.localcloud.metadata_values import Credentials, InstanceMetadata, Interruption
 from tests.fakes.s3_server import KEYS, REGION
-from tests.integration.lone_machine import eventually
+from tests.integration.lone_machine import TimedOut, eventually
 from tests.machine import cgroups, leftovers
 from tests.machine.fabric import AWS_PORT, GATEWAY, METADATA, Fabric
 from tests.machine.namespaces import within
 
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
-_ALL_NAMESPACES: Final = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
+ALL_NAMESPACES: Final = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Machine:
         if leader == 0:
             raise RuntimeError(f"{self.name} is not there\n{self.console[-2000:]}")
         # Never an option of ours less: without the machine's own namespaces a program would act on this computer.
-        enter = ["nsenter", "--target", str(leader), *_ALL_NAMESPACES, "--"]
+        enter = ["nsenter", "--target", str(leader), *ALL_NAMESPACES, "--"]
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/root",
@@ -135,7 +135,11 @@ class Machine:
             state = self.exec("systemctl", "is-system-running", check=False).strip()
             return state in ("running", "degraded")
 
-        eventually(f"{self.name} is up", up, within=within)
+        try:
+            eventually(f"{self.name} is up", up, within=within)
+        except TimedOut as error:
+            jobs = self.exec("systemctl", "list-jobs", check=False) if self.leader else "no leader"
+            raise TimedOut(f"{error}\n{jobs}\n{self.console[-3000:]}") from None
 
     def wait_off(self, *, within: float) -> None:
         """Wait until the machine has turned itself off, in whatever way."""

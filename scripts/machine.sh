@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs a command that boots machines (tests/machine): as root, with what that needs. `machine.sh COMMAND ARGUMENT…`
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+
+missing=()
+has mmdebstrap || missing+=(mmdebstrap)
+has systemd-nspawn || missing+=(systemd-container)
+has ip || missing+=(iproute2)
+has iptables || missing+=(iptables)
+[[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
+
+if ((EUID != 0)); then say "Machines are booted with root's rights: asking sudo"; fi
+as_root env "PATH=$PATH" "$@"

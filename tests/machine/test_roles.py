@@ -1,0 +1,69 @@
+"""The roles against a machine that they have made."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.catalog import NEXTFLOW_IMAGE
+from tests.machine.build import play
+from tests.machine.conftest import Boot
+from tests.machine.machine import Machine
+
+VARIABLES = {"nextflow_image": NEXTFLOW_IMAGE}
+
+
+def ready(boot: Boot) -> Machine:
+    """A machine without a run, on which the roles can work."""
+    machine = boot()
+    machine.wait_up()
+    return machine
+
+
+def test_a_second_run_changes_nothing(boot: Boot) -> None:
+    """The roles find everything as they left it; asking first (`--check`) works too, and says the same."""
+    machine = ready(boot)
+    assert play(machine.leader, variables=VARIABLES, options=("--check",)) == []
+    assert play(machine.leader, variables=VARIABLES) == []
+
+
+def test_a_sealed_machine_has_nothing_of_its_maker(boot: Boot) -> None:
+    """After sysprep there is no machine id, key, log or credential; a second time there is nothing left to do."""
+    machine = ready(boot)
+    machine.exec(
+        "sh",
+        "-c",
+        "mkdir -p /root/.aws /root/.ssh && touch /root/.aws/credentials /root/.ssh/authorized_keys",
+    )
+    machine.exec("sh", "-c", "mkdir -p /etc/ssh && touch /etc/ssh/ssh_host_ed25519_key /root/.bash_history")
+    changed = play(machine.leader, variables={"sysprep_enabled": "true", **VARIABLES})
+    assert "sysprep : Remove it" in changed
+    assert machine.exec("cat", "/etc/machine-id") == ""
+    for gone in (
+        "/root/.aws",
+        "/root/.ssh/authorized_keys",
+        "/etc/ssh/ssh_host_ed25519_key",
+        "/root/.bash_history",
+    ):
+        assert machine.exec("sh", "-c", f"test -e {gone} && echo there", check=False) == "", gone
+
+
+def test_what_cannot_be_sealed_is_no_image(boot: Boot) -> None:
+    """Too little room on the root disk ends the build with an error, not with an image that fails later."""
+    machine = ready(boot)
+    too_much = {"sysprep_enabled": "true", "sysprep_min_free_bytes": str(2**60)}
+    with pytest.raises(RuntimeError, match="The root disk's room"):
+        play(machine.leader, variables={**too_much, **VARIABLES})
+
+
+def test_scratch_takes_dockers_data_and_keeps_the_baked_in_images(boot: Boot) -> None:
+    """Docker's data are on the fast disk, its baked-in layers are not copied, and new containers write to the disk."""
+    machine = boot()
+    machine.wait_up()
+    assert "/scratch" in machine.exec("cat", "/proc/1/mountinfo")
+    used = int(machine.exec("du", "--summarize", "--block-size=1M", "/scratch/docker").split()[0])
+    assert used < 50
+    assert NEXTFLOW_IMAGE in machine.exec("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+    machine.exec(
+        "docker", "run", "--name=writes", NEXTFLOW_IMAGE, "sh", "-c", "head -c 60000000 /dev/zero > /file"
+    )
+    assert int(machine.exec("du", "--summarize", "--block-size=1M", "/scratch/docker").split()[0]) >= 57
