@@ -43,7 +43,7 @@ ensure_base() {
 }
 
 build() { # what docker build takes; shows its output only where it fails
-    if ! docker build --build-arg BASE="$base" "$@" > "$log" 2>&1; then
+    if ! docker build --force-rm --build-arg BASE="$base" "$@" > "$log" 2>&1; then
         tail -n 40 "$log" >&2
         die "docker build failed (above: its last lines)" \
             "It fetches packages from Debian and from Maven Central: can this machine reach them?"
@@ -62,7 +62,8 @@ build_nextflow() {
     build "${args[@]}" --target core containers/nextflow
 
     plugins=$(paste -sd, containers/nextflow/plugins.txt)
-    if docker build --build-arg BASE="$base" "${args[@]}" --build-arg PLUGINS="$plugins" --target plugins \
+    # A build that fails must not leave its container behind.
+    if docker build --force-rm --build-arg BASE="$base" "${args[@]}" --build-arg PLUGINS="$plugins" --target plugins \
         containers/nextflow > "$log" 2>&1; then
         say "Nextflow's plugins are in the image: $plugins"
     else

@@ -5,7 +5,9 @@
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 say() {
-    printf '\033[1m•\033[0m %s\n' "$*" >&2
+    local mark='•'
+    if [[ -t 2 ]]; then mark=$'\033[1m•\033[0m'; fi
+    printf '%s %s\n' "$mark" "$*" >&2
 }
 
 die() {

@@ -36,7 +36,7 @@ class Failed(Exception):
 
 def say(text: str) -> None:
     """Tell the person, in bold; at once, as the launcher writes between the lines."""
-    print(f"\033[1m{text}\033[0m", flush=True)
+    print(f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text, flush=True)
 
 
 def launcher(*arguments: str, shown: bool = True) -> None:

@@ -34,7 +34,8 @@ class DockerProblem(Exception):
 
 def say(text: str) -> None:
     """Tell the person, on stderr."""
-    print(f"\033[1m•\033[0m {text}", file=sys.stderr, flush=True)
+    mark = "\033[1m•\033[0m" if sys.stderr.isatty() else "•"
+    print(f"{mark} {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
