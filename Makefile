@@ -51,7 +51,7 @@ lint: setup ## ruff, mypy --strict, who may import whom, shellcheck, ansible-lin
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --external-sources $(SHELLS)
-	PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --profile production --offline -q ansible packer/*.yml
+	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_CONFIG=ansible/ansible.cfg ansible-lint --profile production --offline -q ansible packer/*.yml
 
 format: setup ## put the Python files into their form
 	$(BIN)/ruff check --fix $(PYTHONS)

@@ -132,7 +132,17 @@ def wheel(folder: Path = FOLDER) -> Path:
                 REPOSITORY / package, f"{copy}/{package}", ignore=shutil.ignore_patterns("__pycache__")
             )
         shutil.copy(REPOSITORY / "pyproject.toml", copy)
-        _run(*pip, "--no-deps", "--no-build-isolation", "-w", str(out), copy)
+        # One content, one wheel: files have no time in it.
+        _run(
+            "env",
+            "SOURCE_DATE_EPOCH=1767225600",
+            *pip,
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(out),
+            copy,
+        )
     return next(out.glob("*.whl"))
 
 

@@ -17,6 +17,7 @@ from tests.machine.fabric import Fabric, fabric
 from tests.machine.machine import Image, Limits, Machine, booted
 
 Boot = Callable[..., Machine]
+_SHORT = Limits()
 
 
 @pytest.fixture(scope="session")
@@ -45,11 +46,11 @@ def boot(image: Image, network: Fabric) -> Iterator[Boot]:
     """Boots a machine for a run, or for none; it is gone when the test is over."""
     with ExitStack() as stack:
 
-        def start(run: LoneRun | None = None, *, limits: Limits | None = None, **options: Any) -> Machine:
+        def start(run: LoneRun | None = None, *, limits: Limits | None = _SHORT, **options: Any) -> Machine:
             if run is not None:
                 options.setdefault("user_data", pointer_of(run))
             machine: AbstractContextManager[Machine] = booted(
-                image, network, build.FOLDER, limits=limits or Limits(), **options
+                image, network, build.FOLDER, limits=limits, **options
             )
             return stack.enter_context(machine)
 

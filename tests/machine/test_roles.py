@@ -14,7 +14,7 @@ VARIABLES = {"nextflow_image": NEXTFLOW_IMAGE}
 
 def ready(boot: Boot) -> Machine:
     """A machine without a run, on which the roles can work."""
-    machine = boot()
+    machine = boot(limits=None)
     machine.wait_up()
     return machine
 
