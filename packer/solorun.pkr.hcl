@@ -288,11 +288,12 @@ build {
 
   # Last: nothing of this machine stays in the image. The role asserts that itself, as nobody can log in after it.
   provisioner "ansible" {
-    command          = var.ansible_playbook
-    playbook_file    = "packer/seal.yml"
-    user             = "ec2-user"
-    use_proxy        = false
-    ansible_env_vars = ["ANSIBLE_CONFIG=ansible/ansible.cfg"]
+    command       = var.ansible_playbook
+    playbook_file = "packer/seal.yml"
+    user          = "ec2-user"
+    use_proxy     = false
+    # Ansible's own files are in memory: in the home folder they would be found, and stay.
+    ansible_env_vars = ["ANSIBLE_CONFIG=ansible/ansible.cfg", "ANSIBLE_REMOTE_TEMP=/tmp/.ansible"]
   }
 
   post-processor "manifest" {
