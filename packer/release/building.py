@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -115,17 +117,22 @@ def _variables(request: BuildRequest) -> dict[str, str]:
 
 
 def make_wheel(root: Path, folder: Path) -> Path:
-    """Our own package as a wheel, with nothing that it depends on.
+    """Our own package as a wheel, with nothing that it depends on; made anew each time.
 
     Raises:
         UserError: it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [
-        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(root)),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="solorun-wheel-") as copy:
+        # From a copy: setuptools leaves files beside its sources, and takes up old ones.
+        for package in ("agent", "launcher"):
+            shutil.copytree(root / package, Path(copy, package), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(root / "pyproject.toml", copy)
+        command = [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), copy),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("solorun-*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         raise UserError(f"our own wheel cannot be made: {done.stderr.strip()[-500:] or wheels}")
