@@ -54,7 +54,6 @@ def main() -> NoReturn:
         for problem in error.problems:
             print(f"run-agent: {problem}", file=sys.stderr)
         sys.exit(AgentExit.SETTINGS)
-    logging.getLogger().addHandler(logging.StreamHandler())
     with ExitStack() as stack:
         exit_code = _live(settings, stack)
     logging.shutdown()
@@ -66,6 +65,9 @@ def main() -> NoReturn:
 def _live(settings: Settings, stack: ExitStack) -> AgentExit:
     pulse = stack.enter_context(Pulse(Notifier(settings.notify_socket), settings.watchdog_s, SystemClock()))
     agent_log = stack.enter_context(AgentLog(settings.log_file))
+    console = logging.StreamHandler()
+    console.setFormatter(agent_log.formatter)
+    logging.getLogger().addHandler(console)
     metadata = stack.enter_context(MetadataService(settings.metadata_endpoint))
     turned_off = True
 

@@ -192,7 +192,9 @@ class Carrier:
             await self._store.send(_key(path), in_chunks, size=size, content_type=_TAR, deadline=deadline)
 
     def _carry_cache(self, deadline: Deadline) -> None:
-        with self._cache_lock:
+        if not self._cache_lock.acquire(timeout=deadline.remaining()):
+            raise StoreError("the time was over while Nextflow's cache was still being copied")
+        try:
             if self._cache.state() == self._cache_sent:
                 return
             archive = self._folder.state / "nextflow-cache.tar.gz"
@@ -201,6 +203,8 @@ class Carrier:
                 self._store.upload(archive, NEXTFLOW_CACHE, "application/gzip", deadline=deadline)
                 self._cache_sent = packed
             archive.unlink(missing_ok=True)
+        finally:
+            self._cache_lock.release()
 
     # --- from S3 --------------------------------------------------------------------------------------------
 

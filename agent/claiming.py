@@ -36,8 +36,6 @@ class Claimed:
     reporter: Reporter
     instance_id: str
     claimed_at: datetime
-    resumed: bool
-    """True when this machine had claimed it before: the agent was killed and started again."""
 
 
 def claim(pointer: RunPointer, world: World) -> Claimed | None:
@@ -80,7 +78,6 @@ def claim(pointer: RunPointer, world: World) -> Claimed | None:
         reporter=reporter,
         instance_id=instance_id,
         claimed_at=held.claimed_at,
-        resumed=not won,
     )
 
 

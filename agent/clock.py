@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -36,6 +37,8 @@ class Deadline:
 
     at: float
     clock: Clock
+    nearer: Callable[[], float] | None = None
+    """A moment that may come to be before `at` while somebody works towards it, as after a Spot notice."""
 
     @classmethod
     def after(cls, seconds: float, clock: Clock) -> Deadline:
@@ -44,11 +47,13 @@ class Deadline:
 
     def remaining(self) -> float:
         """Seconds left; 0.0 when it has passed."""
-        return max(0.0, self.at - self.clock.monotonic())
+        at = self.at if self.nearer is None else min(self.at, self.nearer())
+        return max(0.0, at - self.clock.monotonic())
 
     def less(self, reserve: float) -> Deadline:
         """An earlier deadline that leaves `reserve` seconds for what comes after."""
-        return Deadline(self.at - reserve, self.clock)
+        nearer = self.nearer
+        return Deadline(self.at - reserve, self.clock, nearer and (lambda: nearer() - reserve))
 
     @property
     def passed(self) -> bool:

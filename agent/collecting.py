@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,7 +15,7 @@ from agent.clock import Deadline
 from agent.contract import ARTIFACTS, LOGS, MANIFEST, WORKLOAD_LOG, Artifacts, Phase, StopReason
 from agent.errors import AgentError
 from agent.journal import Exited, Started, Stop
-from agent.logs.redact import Redactor, redacted_copy
+from agent.logs.redact import Redactor, redacted_chunks, redacted_copy
 from agent.logs.shipper import LogShipper
 from agent.one_run import OneRun
 from agent.preparing import Prepared
@@ -25,6 +26,10 @@ from agent.workloads.nextflow_diagnosis import Diagnosis, diagnose, warnings_of
 log = logging.getLogger(__name__)
 
 SWEEP_S: Final = 30.0
+STREAM_S: Final = 120.0
+"""How long CloudWatch Logs may keep a machine whose results and logs are in S3."""
+MOST_NAMED: Final = 200
+"""So many files that were not uploaded are named in the status; all of them in the agent's log."""
 
 # Shares of the time that is left when collecting begins, kept for what comes later. They count after a Spot
 # notice, where finished tasks are worth the most, and a log that nobody has must not wait for the last artifact.
@@ -45,41 +50,38 @@ def collect(
 ) -> Collected:
     """Sweep the run's containers, then save everything; what fails is a warning, and the next step follows."""
     reporter = run.claimed.reporter
-    deadline = plan_stop(stop, run.world.clock).all_by
+    deadline = plan_stop(stop, run.world.clock, run.latch.machine_ends).all_by
     left = deadline.remaining()
     carry_by, uploads_by = deadline.less(left * _AFTER_CARRYING), deadline.less(left * _AFTER_UPLOADS)
     with _goes_on(run, "The phase could not be reported"):
         reporter.change(phase=Phase.COLLECT)
-    diagnosis = _redacted(_diagnose(run, prepared, stop, exited), prepared.redactor)
+    diagnosis = Diagnosis(stop.reason, stop.message)
+    with _goes_on(run, "What Nextflow wrote could not be read"):
+        diagnosis = _redacted(_diagnose(run, prepared, stop, exited), prepared.redactor)
     with _goes_on(run, "Leftover containers could not be swept"):
         sweep_by = Deadline.after(min(SWEEP_S, deadline.remaining()), run.world.clock)
         prepared.containers.sweep(run.spec.run_id, sweep_by)
     prepared.ballast.release()
-
-    reporter.note(tasks=run.progress.tasks())
+    with _goes_on(run, "The tasks could not be counted"):
+        reporter.note(tasks=run.progress.tasks())
     for warning in diagnosis.warnings:
         reporter.warn(warning)
     if prepared.carrier is not None:
         with _goes_on(run, "Finished tasks could not all be kept for a resumed run"):
             prepared.carrier.finish(carry_by)
-    if diagnosis.reason is StopReason.DISK_FULL:
-        # Nobody can look at the work dir any more, and redacted copies of the logs need room.
-        shutil.rmtree(run.folder.work, ignore_errors=True)
 
-    artifacts = Artifacts(location=_location(run, prepared), files=0, bytes=0)
-    with _goes_on(run, "The logs could not be uploaded"):
-        artifacts = _add(artifacts, _upload_logs(run, prepared, uploads_by), count=False)
+    # Small things that explain first, then what the run was for, then the one file that may be huge.
+    missing: list[str] = []
+    with _goes_on(run, "Reports and logs could not be uploaded"):
+        missing += _upload_logs(run, prepared, uploads_by).not_uploaded
+    artifacts = None
     with _goes_on(run, "The artifacts could not be uploaded"):
-        artifacts = _add(artifacts, _upload_results(run, prepared, uploads_by), count=True)
+        report = _upload_results(run, prepared, uploads_by)
+        artifacts = _artifacts(run, prepared, report, missing)
+    with _goes_on(run, "The workload's log could not be uploaded"):
+        _upload_spool(run, prepared, deadline)
     with _goes_on(run, "The log stream could not be completed"):
-        shipped = shipper.finish(deadline)
-        for warning in shipped.warnings:
-            reporter.warn(warning)
-        if not shipped.complete:
-            reporter.warn(
-                f"CloudWatch Logs took {shipped.bytes_shipped:,} of {shipped.bytes_total:,} bytes of the "
-                f"workload's log; the whole of it is in S3: {run.claimed.pointer.prefix}/{WORKLOAD_LOG}."
-            )
+        _complete_stream(run, shipper, deadline)
     return Collected(diagnosis, artifacts)
 
 
@@ -90,6 +92,26 @@ def _goes_on(run: OneRun, what: str) -> Iterator[None]:
         yield
     except (AgentError, OSError) as error:
         run.claimed.reporter.warn(f"{what}: {error}")
+    except Exception as error:
+        log.exception("%s", what)
+        run.claimed.reporter.warn(f"{what}, for an error of solorun: {error!r}")
+
+
+def _complete_stream(run: OneRun, shipper: LogShipper, deadline: Deadline) -> None:
+    """The rest of the log to CloudWatch; everything is in S3 already, so a service that is away is not waited for."""
+    shipped = shipper.finish(Deadline(deadline.at, deadline.clock, _no_later_than(deadline, STREAM_S)))
+    for warning in shipped.warnings:
+        run.claimed.reporter.warn(warning)
+    if not shipped.complete:
+        run.claimed.reporter.warn(
+            f"CloudWatch Logs took {shipped.bytes_shipped:,} of {shipped.bytes_total:,} bytes of the "
+            f"workload's log; what came of it in S3 is {run.claimed.pointer.prefix}/{WORKLOAD_LOG}."
+        )
+
+
+def _no_later_than(deadline: Deadline, seconds: float) -> Callable[[], float]:
+    at = deadline.clock.monotonic() + seconds
+    return lambda: min(at, deadline.clock.monotonic() + deadline.remaining())
 
 
 def _diagnose(run: OneRun, prepared: Prepared, stop: Stop, exited: Exited | None) -> Diagnosis:
@@ -126,23 +148,35 @@ def _redacted(diagnosis: Diagnosis, redactor: Redactor) -> Diagnosis:
 
 
 def _upload_logs(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:
-    folder, redactor = run.folder, prepared.redactor
-    logs, spool = folder.logs, folder.spool
+    """Trace, reports, metrics and Nextflow's log."""
+    logs, redactor = run.folder.logs, prepared.redactor
     if redactor.active:
-        logs, spool = folder.state / "redacted", folder.state / "redacted-workload.log"
+        logs = run.folder.state / "redacted"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir()
-        for path in folder.logs.iterdir():
+        for path in run.folder.logs.iterdir():
             if path.is_file():
                 redacted_copy(path, logs / path.name, redactor)
-        redacted_copy(folder.spool, spool, redactor)
-    if spool.exists():
-        run.claimed.store.upload(spool, WORKLOAD_LOG, deadline=deadline)
     return upload_tree(run.claimed.store, logs, LOGS, deadline=deadline)
 
 
-def _location(run: OneRun, prepared: Prepared) -> str:
-    return prepared.plan.results_destination or f"{run.claimed.pointer.prefix}/{ARTIFACTS}"
+def _upload_spool(run: OneRun, prepared: Prepared, deadline: Deadline) -> None:
+    """The workload's log whole; secrets are taken out on the way, for a copy may have no room on the disk."""
+    spool, redactor, store = run.folder.spool, prepared.redactor, run.claimed.store
+    if not spool.exists():
+        return
+    if not redactor.active:
+        store.upload(spool, WORKLOAD_LOG, deadline=deadline)
+        return
+    asyncio.run(
+        store.send(
+            WORKLOAD_LOG,
+            lambda: redacted_chunks(spool, redactor),
+            size=spool.stat().st_size,
+            content_type="text/plain",
+            deadline=deadline,
+        )
+    )
 
 
 def _upload_results(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:
@@ -162,12 +196,17 @@ def _upload_results(run: OneRun, prepared: Prepared, deadline: Deadline) -> Uplo
     )
 
 
-def _add(artifacts: Artifacts, report: UploadReport, *, count: bool) -> Artifacts:
+def _artifacts(run: OneRun, prepared: Prepared, report: UploadReport, missing: list[str]) -> Artifacts:
     """Artifacts are what the pipeline made: logs do not count, but a log that is missing is named."""
-    return artifacts.model_copy(
-        update={
-            "files": artifacts.files + (report.files if count else 0),
-            "bytes": artifacts.bytes + (report.bytes if count else 0),
-            "not_uploaded": (*artifacts.not_uploaded, *report.not_uploaded),
-        }
+    not_uploaded = (*report.not_uploaded, *missing)
+    if len(not_uploaded) > MOST_NAMED:
+        rest = len(not_uploaded) - MOST_NAMED
+        not_uploaded = (*not_uploaded[:MOST_NAMED], f"{rest} more: see `launcher runs logs --agent`")
+        for line in (*report.not_uploaded, *missing)[MOST_NAMED:]:
+            log.warning("not uploaded: %s", line)
+    return Artifacts(
+        location=prepared.plan.results_location or f"{run.claimed.pointer.prefix}/{ARTIFACTS}",
+        files=report.files,
+        bytes=report.bytes,
+        not_uploaded=not_uploaded,
     )

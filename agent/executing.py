@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import datetime
 from typing import Final
 
+from agent.container_plan import Exited as Gone
+from agent.container_plan import Running
 from agent.contract import Phase, RunState, StopReason
 from agent.errors import AgentError
 from agent.journal import Exited, Started, Stop
@@ -14,6 +17,7 @@ from agent.one_run import OneRun
 from agent.preparing import Prepared
 from agent.stopping import StopLatch, plan_stop
 from agent.watching import DISK_S, Watch, look_at_disk, watches
+from agent.workloads.nextflow_launch import NEXTFLOW_ENDED
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ def _start_or_take_up(run: OneRun, prepared: Prepared) -> Started | None:
     known = run.journal.read(Started)
     if found is not None:
         log.info("taking up container %s", found.id[:12])
-        return known or run.journal.write(Started(container_id=found.id, started_at=run.world.clock.now()))
+        return known or run.journal.write(Started(container_id=found.id, started_at=_started_at(run, found)))
     if known is not None:
         raise AgentError(
             f"The workload's container {known.container_id[:12]} has vanished: somebody removed it, or the "
@@ -81,11 +85,18 @@ def _start_or_take_up(run: OneRun, prepared: Prepared) -> Started | None:
     return run.journal.write(Started(container_id=container_id, started_at=run.world.clock.now()))
 
 
+def _started_at(run: OneRun, found: Running | Gone) -> datetime:
+    """When a container that is taken up was started, as Docker says; now, where it does not."""
+    return datetime.fromisoformat(found.started_at) if isinstance(found, Running) else run.world.clock.now()
+
+
 def _watches(run: OneRun, prepared: Prepared) -> list[Watch]:
     latch, progress = run.latch, run.progress
     metrics = Metrics(run.folder, prepared.containers, run.spec.run_id, run.world.clock)
 
     def look_for_hang() -> None:
+        if (run.folder.config / NEXTFLOW_ENDED).exists():
+            return  # what runs on is the user's post-run script
         ended = progress.ended_but_hanging(run.world.clock)
         if ended is not None:
             latch.offer(ended.reason, ended.message)
@@ -159,7 +170,7 @@ def _end(run: OneRun, prepared: Prepared, started: Started, waiter: _Waiter, sto
     exited = waiter.exited()
     if exited is not None:
         return exited
-    plan = plan_stop(stop, run.world.clock)
+    plan = plan_stop(stop, run.world.clock, run.latch.machine_ends)
     log.info("the workload has %.0f s to end", plan.workload_by.remaining())
     try:
         prepared.containers.stop(started.container_id, plan.workload_by.remaining())

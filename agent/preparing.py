@@ -11,7 +11,7 @@ from agent.bundle import unpack_bundle
 from agent.containers import Containers
 from agent.contract import run_prefix
 from agent.journal import Started
-from agent.logs.redact import Redactor
+from agent.logs.redact import MIN_LENGTH, Redactor
 from agent.one_run import OneRun
 from agent.secret_values import read_all, references, values_to_redact
 from agent.stopping import StopLatch
@@ -53,6 +53,12 @@ def prepare(run: OneRun) -> Prepared:
     secrets = read_all(refs, world.open_secret_reader(spec.region)) if refs else {}
     redactor = Redactor(values_to_redact(spec, secrets))
     world.agent_log.redact_with(redactor)
+    run.progress.redact_with(redactor)
+    if redactor.too_short:
+        run.claimed.reporter.warn(
+            f"{redactor.too_short} secret value(s) are shorter than {MIN_LENGTH} characters: they are not masked in "
+            "logs, for ordinary words would be taken out with them."
+        )
     containers = world.open_containers()
     carrier = _carrier(run)
     ballast = Ballast(folder.state / "ballast")
@@ -93,7 +99,16 @@ def _fetch(run: OneRun, carrier: Carrier | None) -> None:
     if workload.source.bundle_sha256 is not None:
         unpack_bundle(run.claimed.store, workload.source.bundle_sha256, run.folder.pipeline)
     if workload.resume_from is not None and carrier is not None:
-        carrier.restore(run.world.open_store(run_prefix(run.spec.work_dir, workload.resume_from)))
+        restored = carrier.restore(run.world.open_store(run_prefix(run.spec.work_dir, workload.resume_from)))
+        if not restored.has_cache:
+            run.claimed.reporter.warn(
+                f"Run {workload.resume_from} left no cache of Nextflow's in S3, so all tasks run again."
+            )
+        elif restored.not_restored:
+            run.claimed.reporter.warn(
+                f"{len(restored.not_restored)} finished tasks of run {workload.resume_from} could not be brought "
+                f"back and run again; the first: {restored.not_restored[0]}"
+            )
 
 
 def _unless_stopped(latch: StopLatch, work: Callable[[], _Result]) -> _Result:

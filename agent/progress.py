@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from agent.clock import Clock
-from agent.contract import TRACE, StopReason, TaskCounts
+from agent.clock import Clock, Deadline
+from agent.contract import TRACE, Phase, StopReason, TaskCounts
 from agent.errors import StoreError
 from agent.folder import RunFolder
-from agent.reporting import Reporter
+from agent.logs.redact import Redactor
+from agent.reporting import HEARTBEAT_S, Reporter
 from agent.store import Store
 from agent.workloads.nextflow_diagnosis import Diagnosis, finished_but_hanging, session_failed
 from agent.workloads.nextflow_trace import TraceReader
@@ -26,8 +27,13 @@ class Progress:
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._reader = TraceReader(folder.trace, folder.nextflow_log)
+        self._redactor = Redactor()
         self._trace_uploaded: tuple[int, int] | None = None
         self._hanging_since: float | None = None
+
+    def redact_with(self, redactor: Redactor) -> None:
+        """From now on."""
+        self._redactor = redactor
 
     def tasks(self) -> TaskCounts:
         """The tasks so far."""
@@ -41,10 +47,11 @@ class Progress:
         except FileNotFoundError:
             return
         mark = (info.st_size, info.st_mtime_ns)
-        if mark == self._trace_uploaded:
-            return
+        if mark == self._trace_uploaded or reporter.status.phase is not Phase.EXECUTE:
+            return  # from then on it is one of the logs that are collected
+        body = self._redactor.redact(self._folder.trace.read_bytes())
         try:
-            store.upload(self._folder.trace, TRACE)
+            store.put(TRACE, body, "text/plain", deadline=Deadline.after(HEARTBEAT_S, store.clock))
         except StoreError as error:
             log.warning("trace not uploaded: %s", error)
         else:

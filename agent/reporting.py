@@ -6,19 +6,23 @@ import logging
 import threading
 from typing import Any, Final, Protocol
 
-from agent.clock import Clock
+from agent.clock import Clock, Deadline
 from agent.contract import STATUS, RunStatus, TaskCounts, can_become
 from agent.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 10.0
+CHANGE_S: Final = 20.0
+"""How long a change of state may take to reach S3 before the run goes on without; the heartbeat brings it then."""
 
 
 class StatusStore(Protocol):
     """The part of the object store that the reporter needs."""
 
-    def put(self, key: str, body: bytes, content_type: str | None = None) -> None:
+    def put(
+        self, key: str, body: bytes, content_type: str | None = None, *, deadline: Deadline | None = None
+    ) -> None:
         """Write one object."""
 
 
@@ -30,6 +34,7 @@ class Reporter:
         self._status = status
         self._clock = clock
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
 
     @property
     def status(self) -> RunStatus:
@@ -42,10 +47,9 @@ class Reporter:
         Raises:
             StoreError: S3 did not take it; the change is kept and goes with the next write.
         """
-        with self._lock:
-            self._set(fields)
-            self._write()
-            return self._status
+        self.note(**fields)
+        self._write(CHANGE_S)
+        return self._status
 
     def note(self, **fields: Any) -> None:
         """Set fields of the status; they travel with the next write."""
@@ -66,18 +70,24 @@ class Reporter:
                 return
             if tasks is not None:
                 self._set({"tasks": tasks})
-            try:
-                self._write()
-            except StoreError as error:
-                log.warning("heartbeat not written: %s", error)
+        try:
+            self._write(HEARTBEAT_S)
+        except StoreError as error:
+            log.warning("heartbeat not written: %s", error)
 
     def _set(self, fields: dict[str, Any]) -> None:
         old, new = self._status.state, fields.get("state", self._status.state)
-        if (old.final and fields) or not can_become(old, new):
-            log.warning("status is %s already; not changed to %s", old, new)
+        if old.final or not can_become(old, new):
+            if new is not old:
+                log.warning("status is %s already; not changed to %s", old, new)
             return
         self._status = self._status.model_copy(update=fields)
 
-    def _write(self) -> None:
-        self._status = self._status.model_copy(update={"heartbeat_at": self._clock.now()})
-        self._store.put(STATUS, self._status.model_dump_json(indent=1).encode(), "application/json")
+    def _write(self, patience_s: float) -> None:
+        # Two locks: whoever notes something must not wait for S3, and writes must arrive in their order.
+        with self._writing:
+            with self._lock:
+                self._status = self._status.model_copy(update={"heartbeat_at": self._clock.now()})
+                body = self._status.model_dump_json(indent=1).encode()
+            deadline = Deadline.after(patience_s, self._clock)
+            self._store.put(STATUS, body, "application/json", deadline=deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from dataclasses import dataclass
 from enum import IntEnum, unique
@@ -16,22 +17,22 @@ from agent.contract import AGENT_LOG, Artifacts, ContractError, Phase, RunPointe
 from agent.errors import AgentError, StoreError
 from agent.executing import start, watch
 from agent.folder import RunFolder
-from agent.journal import Journal
+from agent.journal import Journal, Started
 from agent.logs.shipper import LogShipper
-from agent.metadata import read_pointer
+from agent.metadata import MetadataUnavailable, read_pointer
 from agent.one_run import OneRun
-from agent.preparing import Stopped, prepare
+from agent.preparing import Prepared, Stopped, prepare
 from agent.progress import Progress
 from agent.reporting import HEARTBEAT_S
 from agent.stopping import StopLatch
 from agent.watching import (
     SPOT_S,
     STOP_REQUEST_S,
+    Signals,
     Watch,
     look_at_time_limit,
     look_for_spot_notice,
     look_for_stop_request,
-    signals_stop,
     watches,
 )
 from agent.world import World
@@ -47,6 +48,10 @@ _WATCHED_S: Final = 60.0
 _LAST_LOGS_S: Final = 5.0
 """How long the agent's own log may take to reach CloudWatch at the end; it is in S3 as well."""
 
+_LAST_UPLOAD_S: Final = 15.0
+"""How long the agent's own log may keep the final status waiting."""
+_TAKE_UP_S: Final = 900.0
+"""How long a run whose workload was started before is tried to be taken up: Docker, S3 or a secret may be away."""
 _FINAL_STATUS_S: Final = 600.0
 """How long S3 may be away at the very end: a run without a final status is a riddle to its owner."""
 
@@ -87,6 +92,11 @@ def live(world: World) -> AgentExit:
     Raises:
         MetadataUnavailable: the metadata service does not answer, so nobody knows whether there is a run.
     """
+    with Signals.held() as signals:
+        return _live(world, signals)
+
+
+def _live(world: World, signals: Signals) -> AgentExit:
     world.pulse.expect(_CLAIM_S)
     try:
         pointer = read_pointer(world.metadata)
@@ -100,7 +110,9 @@ def live(world: World) -> AgentExit:
     try:
         claimed = claim(pointer, world)
         if claimed is not None:
-            _finish(claimed, world, _outcome(claimed, pointer, world))
+            _finish(claimed, world, _outcome(claimed, pointer, world, signals))
+    except MetadataUnavailable:
+        raise
     except AgentError as error:
         log.error("run %s: %s", pointer.run_id, error)
     except Exception:
@@ -109,7 +121,7 @@ def live(world: World) -> AgentExit:
     return AgentExit.DONE
 
 
-def _outcome(claimed: Claimed, pointer: RunPointer, world: World) -> RunOutcome:
+def _outcome(claimed: Claimed, pointer: RunPointer, world: World, signals: Signals) -> RunOutcome:
     """Execute the run; every failure becomes an outcome."""
     try:
         spec = read_spec(claimed)
@@ -119,12 +131,18 @@ def _outcome(claimed: Claimed, pointer: RunPointer, world: World) -> RunOutcome:
         journal = Journal(folder.state)
         latch = StopLatch(journal, world.clock)
         run = OneRun(world, claimed, spec, folder, journal, latch, Progress(folder))
-        with signals_stop(latch), watches(*_watches(run)):
+        with signals.stopping(latch, world.clock), watches(*_watches(run)):
             return _execute_and_collect(run, pointer)
     except AgentError as error:
         return RunOutcome(error.reason, str(error), problems=error.problems)
     except Exception as error:
         log.exception("the agent failed")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return RunOutcome(
+                StopReason.DISK_FULL,
+                f"The machine's disk was full while the run was prepared: {error}. "
+                "Relaunch with a larger boot disk or on an instance type with local disks.",
+            )
         return RunOutcome(
             StopReason.AGENT_FAILED,
             f"The run-agent failed: {error!r}. `launcher runs logs --agent` has the details.",
@@ -133,7 +151,7 @@ def _outcome(claimed: Claimed, pointer: RunPointer, world: World) -> RunOutcome:
 
 def _execute_and_collect(run: OneRun, pointer: RunPointer) -> RunOutcome:
     try:
-        prepared = prepare(run)
+        prepared = _prepare(run)
     except Stopped:
         stop = run.latch.wait()
         return RunOutcome(stop.reason, f"{stop.message} The workload had not started.")
@@ -151,6 +169,20 @@ def _execute_and_collect(run: OneRun, pointer: RunPointer) -> RunOutcome:
         exit_code=exited.code if exited else None,
         artifacts=collected.artifacts,
     )
+
+
+def _prepare(run: OneRun) -> Prepared:
+    """Prepare; where the workload runs already, or has run, its results are worth some patience."""
+    if run.journal.read(Started) is None:
+        return prepare(run)
+    retrying = Retrying(
+        retry=retry_if_exception_type(AgentError),
+        stop=stop_after_delay(_TAKE_UP_S),
+        wait=wait_random_exponential(1, 30),
+        before_sleep=lambda state: log.warning("the run is not taken up yet: %s", state.outcome),
+        reraise=True,
+    )
+    return retrying(prepare, run)
 
 
 def _watches(run: OneRun) -> list[Watch]:
@@ -182,7 +214,8 @@ def _finish(claimed: Claimed, world: World, outcome: RunOutcome) -> None:
     log.info("run %s: %s: %s", claimed.pointer.run_id, outcome.reason, outcome.message)
     world.agent_log.close(Deadline.after(_LAST_LOGS_S, world.clock))
     try:
-        claimed.store.upload(world.agent_log.path, AGENT_LOG)
+        deadline = Deadline.after(_LAST_UPLOAD_S, world.clock)
+        claimed.store.upload(world.agent_log.path, AGENT_LOG, deadline=deadline)
     except AgentError as error:
         claimed.reporter.warn(f"the agent's log could not be uploaded: {error}")
     final = Retrying(

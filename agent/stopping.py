@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -24,6 +26,7 @@ class StopLatch:
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._stop = journal.read(Stop)
+        self._ends_at = self._stop.machine_ends_at if self._stop else None
         if self._stop is not None:
             self._event.set()
 
@@ -33,11 +36,16 @@ class StopLatch:
         return self._stop
 
     def offer(self, reason: StopReason, message: str, *, machine_ends_at: datetime | None = None) -> bool:
-        """Propose a stop; True when it is the first one."""
+        """Propose a stop; True when it is the first one.
+
+        A later one changes nothing of the reason, but where it says when the machine ends, the end comes nearer.
+        """
         with self._lock:
+            if machine_ends_at is not None and (self._ends_at is None or machine_ends_at < self._ends_at):
+                self._ends_at = machine_ends_at
             if self._stop is not None:
                 level = logging.DEBUG if reason is self._stop.reason else logging.INFO
-                log.log(level, "stop reason %s comes after %s: ignored", reason, self._stop.reason)
+                log.log(level, "stop reason %s comes after %s", reason, self._stop.reason)
                 return False
             stop = Stop(reason=reason, message=message, at=self._clock.now(), machine_ends_at=machine_ends_at)
             self._stop = stop
@@ -49,6 +57,13 @@ class StopLatch:
             self._event.set()
         log.info("stopping: %s: %s", reason, message)
         return True
+
+    def machine_ends(self) -> float:
+        """The monotonic moment by which everything must be saved, as far as somebody else ends the machine."""
+        if self._ends_at is None:
+            return math.inf
+        left = (self._ends_at - self._clock.now()).total_seconds() - FINISH_S
+        return self._clock.monotonic() + left
 
     def wait(self) -> Stop:
         """Block until there is a reason."""
@@ -68,12 +83,13 @@ class _Budget:
 MAX_GRACE_S: Final = 60.0
 """Nextflow needs a second to end and its tasks about ten; more than a minute helps nobody."""
 
-_SPOT_MARGIN_S: Final = 5.0
+FINISH_S: Final = 12.0
+"""Kept before the machine's end for the agent's own log and the final status."""
 _HOURS: Final = 3600.0
 
 _BUDGETS: Final[dict[StopReason, _Budget]] = {
     # EC2 gives two minutes: half a minute to end, the rest to save what was done.
-    StopReason.SPOT_INTERRUPTED: _Budget(total_s=115.0, uploads_s=85.0),
+    StopReason.SPOT_INTERRUPTED: _Budget(total_s=108.0, uploads_s=80.0),
     # systemd's TimeoutStopSec of run-agent.service is 120 s.
     StopReason.TERMINATED: _Budget(total_s=100.0, uploads_s=70.0),
 }
@@ -91,15 +107,20 @@ class StopPlan:
     """Uploads end and the machine shuts down at this moment."""
 
 
-def plan_stop(stop: Stop, clock: Clock) -> StopPlan:
-    """Divide the time from when the reason came up to the end of the machine."""
+def plan_stop(stop: Stop, clock: Clock, machine_ends: Callable[[], float] | None = None) -> StopPlan:
+    """Divide the time from when the reason came up to the end of the machine.
+
+    `machine_ends` is asked again and again: a Spot notice may come while results are being uploaded.
+    """
     budget = _BUDGETS.get(stop.reason, _DEFAULT_BUDGET)
     total = budget.total_s
     if stop.machine_ends_at is not None:
-        total = min(total, (stop.machine_ends_at - stop.at).total_seconds() - _SPOT_MARGIN_S)
+        total = min(total, (stop.machine_ends_at - stop.at).total_seconds() - FINISH_S)
     total = max(total, 1.0)
     uploads = min(budget.uploads_s, total * 0.75)
-    elapsed = (clock.now() - stop.at).total_seconds()
-    all_by = Deadline.after(total - elapsed, clock)
+    now = clock.monotonic() - (clock.now() - stop.at).total_seconds()
     grace = min(MAX_GRACE_S, total - uploads)
-    return StopPlan(workload_by=Deadline.after(grace - elapsed, clock), all_by=all_by)
+    return StopPlan(
+        workload_by=Deadline(now + grace, clock, machine_ends),
+        all_by=Deadline(now + total, clock, machine_ends),
+    )

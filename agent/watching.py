@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 STOP_REQUEST_S: Final = 2.0
 SPOT_S: Final = 5.0
 DISK_S: Final = 1.0
+SIGNAL_S: Final = 110.0
+"""What a machine that shuts down leaves to the agent: TimeoutStopSec of run-agent.service is 120 s."""
 _GIB: Final = 1024**3
 
 
@@ -176,28 +178,46 @@ class Ballast:
         self._path.unlink(missing_ok=True)
 
 
-@contextmanager
-def signals_stop(latch: StopLatch) -> Iterator[None]:
-    """SIGTERM and SIGINT offer a stop while inside; the former handlers come back afterwards.
+class Signals:
+    """SIGTERM and SIGINT, held from the agent's first moment to its last: none of them ends it in mid-step.
 
-    The handler only puts the number into a queue, for anything that takes a lock could deadlock in it.
+    The handler only puts the number into a queue, for anything that takes a lock could deadlock in it. What came
+    before there was a run to stop is offered as soon as there is one.
     """
-    caught: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    former = {
-        number: signal.signal(number, lambda received, _frame: caught.put(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
 
-    def forward() -> None:
-        while (number := caught.get()) is not None:
-            name = signal.Signals(number).name
-            latch.offer(StopReason.TERMINATED, f"The machine was told to shut down ({name}).")
+    def __init__(self) -> None:
+        self._caught: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
-    thread = threading.Thread(target=forward, name="signals", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-        caught.put(None)
+    @classmethod
+    @contextmanager
+    def held(cls) -> Iterator[Signals]:
+        """Hold them while inside; the former handlers come back afterwards."""
+        signals = cls()
+        former = {
+            number: signal.signal(number, lambda received, _frame: signals._caught.put(received))
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield signals
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def stopping(self, latch: StopLatch, clock: Clock) -> Iterator[None]:
+        """While inside, a signal is a stop reason, and the machine's end is near."""
+
+        def forward() -> None:
+            while (number := self._caught.get()) is not None:
+                name = signal.Signals(number).name
+                ends = clock.now() + timedelta(seconds=SIGNAL_S)
+                message = f"The machine was told to shut down ({name})."
+                latch.offer(StopReason.TERMINATED, message, machine_ends_at=ends)
+
+        thread = threading.Thread(target=forward, name="signals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._caught.put(None)
+            thread.join()

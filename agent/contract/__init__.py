@@ -8,6 +8,7 @@ the run). Saved files of every schema version are test data: tests/unit/contract
 from agent.contract.base import (
     RUN_ID_PATTERN,
     RUN_NAME_PATTERN,
+    S3_URI_PATTERN,
     SCHEMA_VERSION,
     EnvName,
     RunId,
@@ -82,6 +83,7 @@ __all__ = [
     "NEXTFLOW_LOG",
     "RUN_ID_PATTERN",
     "RUN_NAME_PATTERN",
+    "S3_URI_PATTERN",
     "SCHEMA_VERSION",
     "SPEC",
     "STATUS",

@@ -23,5 +23,6 @@ RUN_NAME_PATTERN: Final = r"^[a-z](?:[-_]?[a-z0-9])*$"
 RunId = Annotated[str, StringConstraints(pattern=RUN_ID_PATTERN)]
 """Sorts by time: `YYYYMMDD` `t` `HHMMSS` (UTC) `-` six random characters."""
 RunName = Annotated[str, StringConstraints(pattern=RUN_NAME_PATTERN, max_length=80)]
-S3Uri = Annotated[str, StringConstraints(pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$")]
+S3_URI_PATTERN: Final = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"
+S3Uri = Annotated[str, StringConstraints(pattern=S3_URI_PATTERN)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

@@ -60,6 +60,11 @@ class AgentLog:
     def _handlers(self) -> tuple[logging.Handler, logging.Handler]:
         return self._file, self._relay
 
+    @property
+    def formatter(self) -> logging.Formatter:
+        """How lines look, without secrets; for handlers of others."""
+        return self._format
+
     def redact_with(self, redactor: Redactor) -> None:
         """From now on, in the file as in the stream; what waits for the stream is included."""
         self._format.redactor = redactor

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -101,6 +101,17 @@ class Redactor:
         """A pattern of the needles that are in `data`: a plain search is faster by far than any pattern."""
         found = tuple(needle for needle in self._needles if needle in data)
         return _pattern(found) if found else None
+
+
+async def redacted_chunks(source: Path, redactor: Redactor) -> AsyncIterator[bytes]:
+    """A log without its secrets, chunk by chunk, in memory of a few MiB.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with source.open("rb") as log:
+        for chunk in redactor.stream(iter(lambda: log.read(_CHUNK), b"")):
+            yield chunk
 
 
 def redacted_copy(source: Path, target: Path, redactor: Redactor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from agent.container_plan import (
     Mount,
     Role,
 )
-from agent.contract import ARTIFACTS, EnvTarget, PipelineWorkload, RunSpec, run_prefix
+from agent.contract import ARTIFACTS, S3_URI_PATTERN, EnvTarget, PipelineWorkload, RunSpec, run_prefix
 from agent.errors import SpecInvalid
 from agent.folder import RunFolder
 from agent.machine import Machine
@@ -42,6 +43,8 @@ class PipelinePlan:
     files: Mapping[Path, str]
     results_destination: str | None
     """Where the agent brings the results when the user asked for an S3 URI that Nextflow cannot write to."""
+    results_location: str | None = None
+    """The S3 URI that the user asked for, whoever writes there; None for the run's own artifacts."""
     warnings: tuple[str, ...] = ()
     """What is done otherwise than asked."""
 
@@ -53,6 +56,7 @@ class _Outdir:
     default: str
     """`params.outdir` of our own configuration."""
     destination: str | None = None
+    location: str | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -97,6 +101,7 @@ def plan_pipeline(
         ),
         files=_files(spec, machine, folder, outdir, params, command, work_dir, instance_id),
         results_destination=outdir.destination,
+        results_location=outdir.location,
         warnings=outdir.warnings,
     )
 
@@ -218,9 +223,17 @@ def _outdir(spec: RunSpec, folder: RunFolder, *, nextflow_writes_s3: bool) -> _O
         return _Outdir(None, default)
     scheme, separator, _ = asked.partition("://")
     if separator and scheme != "file":
-        if scheme == "s3" and not nextflow_writes_s3:
-            return _Outdir(str(folder.results), default, destination=asked.rstrip("/"))
-        return _Outdir(asked, default)
+        if scheme != "s3":
+            return _Outdir(asked, default)
+        where = asked.rstrip("/")
+        if not re.fullmatch(S3_URI_PATTERN, where):
+            raise SpecInvalid(
+                f"outdir {asked!r} is no S3 URI. Write it like s3://BUCKET/PATH.",
+                problems=(f"workload.params.outdir: {asked!r} is no S3 URI",),
+            )
+        if nextflow_writes_s3:
+            return _Outdir(asked, default, location=where)
+        return _Outdir(str(folder.results), default, destination=where, location=where)
     path = PurePosixPath(asked.removeprefix("file://"))
     if path.is_absolute():
         if path.is_relative_to(folder.results):

@@ -232,7 +232,7 @@ def _error_text(folder: RunFolder, output: str) -> str:
     with _mapped(folder.nextflow_log) as log:
         at = log.rfind(_ABORTED)
         if at >= 0:
-            cause = log[at + len(_ABORTED) : at + _TAIL].decode("utf-8", "replace").splitlines()[0]
+            cause = log[at + len(_ABORTED) : at + _TAIL].decode("utf-8", "replace").partition("\n")[0]
     if marked:
         return marked
     if cause and not cause.startswith("@"):

@@ -23,6 +23,8 @@ PRE_RUN = "pre-run.sh"
 POST_RUN = "post-run.sh"
 PRE_RUN_FAILED = "pre-run.failed"
 """Made by the launch script: the exit code of a pre-run script that failed."""
+NEXTFLOW_ENDED = "nextflow.ended"
+"""Made by the launch script when Nextflow has exited: what runs on after that is the user's."""
 DOCKER_WRAPPER = "docker-with-labels"
 TASK_ENV = "task.env"
 
@@ -50,7 +52,7 @@ def launch_script(
     parts = [
         _HEAD.format(config=shlex.quote(str(config)), wrapper=DOCKER_WRAPPER),
         _PRE_RUN.format(failed=PRE_RUN_FAILED, script=PRE_RUN) if pre_run else "",
-        _RUN.format(command=shlex.join(command)),
+        _RUN.format(command=shlex.join(command), ended=NEXTFLOW_ENDED),
     ]
     if post_run is not None:
         variables = {
@@ -103,6 +105,7 @@ while [ -n "$told" ]; do
     [ "$again" -eq 127 ] || status=$again  # 127: it had been waited for
 done
 trap - TERM
+touch "$config/{ended}" 2> /dev/null
 """
 
 _POST_RUN = """# What becomes of it does not change the run's status.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agent.clock import Deadline
 from agent.contract import STATUS, RunState, RunStatus, StopReason, TaskCounts, parse
 from agent.errors import StoreError
 from agent.reporting import Reporter
@@ -15,7 +16,10 @@ class StatusLog:
         self.written: list[RunStatus] = []
         self.refuse = False
 
-    def put(self, key: str, body: bytes, content_type: str | None = None) -> None:
+    def put(
+        self, key: str, body: bytes, content_type: str | None = None, *, deadline: Deadline | None = None
+    ) -> None:
+        assert deadline is not None
         if self.refuse:
             raise StoreError("no")
         assert (key, content_type) == (STATUS, "application/json")

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from agent import collecting
 from agent.clock import SystemClock
 from agent.container_plan import ContainerPlan
 from agent.containers import Containers
@@ -37,6 +38,7 @@ from agent.errors import DockerError, SecretUnavailable, StoreError
 from agent.folder import RunFolder
 from agent.journal import Exited, Journal, Started
 from agent.logs.agentlog import AgentLog
+from agent.logs.sink import Denied, Receipt
 from agent.machine import Machine
 from agent.metadata import MetadataService, SpotNotice
 from agent.pulse import Notifier, Pulse
@@ -382,3 +384,85 @@ def test_an_artifact_that_cannot_be_brought_is_named(stage: Stage) -> None:
     assert artifacts.files == 1
     assert stage.store.get("artifacts/result.txt") == b"42"
     assert [line.split(":")[0] for line in artifacts.not_uploaded] == ["locked.txt"]
+
+
+def test_logs_service_away_does_not_keep_the_machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With everything in S3, a stream that cannot be completed costs a moment and a warning, not hours."""
+    monkeypatch.setattr(collecting, "STREAM_S", 0.5)
+    stage.submit()
+    stage.containers.programs[()] = Program(prints=b"one\n")
+    stage.sink.put = lambda _timestamp, _events: _deny()  # type: ignore[method-assign]  # a sink that denies all
+    stage.live()
+    assert_over(stage, StopReason.COMPLETED)
+    assert any("CloudWatch Logs took 0 of 4 bytes" in warning for warning in stage.status.warnings)
+    assert stage.store.get(WORKLOAD_LOG) == b"one\n"
+
+
+def _deny() -> Receipt:
+    raise Denied("logs:PutLogEvents is not allowed")
+
+
+def test_a_defect_in_one_step_of_collecting_costs_only_that_step(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the diagnosis breaks, artifacts and logs are saved all the same, and the reason is what it was."""
+
+    def broken(*_arguments: object, **_more: object) -> None:
+        raise IndexError("nobody thought of this")
+
+    monkeypatch.setattr(collecting, "diagnose", broken)
+    stage.submit()
+    stage.containers.programs[()] = Program(prints=b"one\n", code=1)
+    stage.live()
+    assert_over(stage, StopReason.WORKLOAD_FAILED)
+    assert any("nobody thought of this" in warning for warning in stage.status.warnings)
+    assert stage.store.get(WORKLOAD_LOG) == b"one\n"
+
+
+@pytest.mark.parametrize("outdir", ["s3://my_bucket/x", "s3:///x", "s3://"])
+def test_an_outdir_that_is_no_s3_uri_is_refused_before_the_start(stage: Stage, outdir: str) -> None:
+    """Results must have somewhere to go before anything is computed."""
+    spec = stage.submit()
+    workload = spec.workload.model_copy(update={"params": {"outdir": outdir}})
+    stage.store.put(SPEC, spec.model_copy(update={"workload": workload}).model_dump_json().encode())
+    stage.containers.on_start = lambda _plan: pytest.fail("started")
+    stage.live()
+    assert_over(stage, StopReason.SPEC_INVALID)
+    assert outdir in stage.status.problems[0]
+
+
+def test_a_run_that_ran_is_taken_up_with_patience(stage: Stage) -> None:
+    """Docker that is away for a moment after the agent's restart does not throw a finished run away."""
+    stage.submit()
+    stage.claim(INSTANCE)
+    stage.journal.write(Started(container_id="c" * 64, started_at=NOW))
+    stage.journal.write(Exited(code=0, at=NOW))
+    away = [DockerError("the daemon does not answer")]
+
+    def opened() -> FakeContainers:
+        if away:
+            raise away.pop()
+        return stage.containers
+
+    stage.open_containers = opened
+    stage.live()
+    assert_over(stage, StopReason.COMPLETED)
+
+
+def test_published_links_are_collected_whatever_ended_the_run(stage: Stage) -> None:
+    """Results that are links into the work dir, Nextflow's default, are saved as the files that they point to."""
+    stage.submit()
+
+    def publish(plan: ContainerPlan) -> None:
+        results = Path(plan.working_dir)
+        task = results.parent / "work" / "ab" / "cdef"
+        task.mkdir(parents=True)
+        (task / "table.tsv").write_text("a\n")
+        (results / "table.tsv").symlink_to(task / "table.tsv")
+        request = StopRequest(requested_by="ada", requested_at=NOW).model_dump_json().encode()
+        stage.store.put(STOP, request)
+
+    stage.containers.programs[()] = Program(code=None)
+    stage.containers.on_start = publish
+    stage.live()
+    assert stage.store.get("artifacts/table.tsv") == b"a\n"

@@ -8,7 +8,7 @@ import pytest
 
 from agent.contract import StopReason
 from agent.journal import Exited, Journal, Started, Stop
-from agent.stopping import MAX_GRACE_S, StopLatch, plan_stop
+from agent.stopping import FINISH_S, MAX_GRACE_S, StopLatch, plan_stop
 from tests.fakes.clock import START, ScriptedClock
 
 
@@ -86,7 +86,7 @@ def test_the_workload_never_gets_the_uploads_share(reason: StopReason) -> None:
 def test_a_spot_notice_is_the_limit_of_everything(notice_s: float) -> None:
     """Grace and uploads fit into what EC2 leaves, however short the notice."""
     plan = plan_stop(stop_for(StopReason.SPOT_INTERRUPTED, notice_s), ScriptedClock())
-    assert plan.all_by.remaining() <= max(notice_s - 5.0, 1.0)
+    assert plan.all_by.remaining() <= max(notice_s - FINISH_S, 1.0)
     assert plan.workload_by.remaining() < plan.all_by.remaining()
 
 
@@ -95,5 +95,19 @@ def test_time_that_went_by_is_not_given_twice() -> None:
     clock = ScriptedClock()
     clock.advance(50.0)
     plan = plan_stop(stop_for(StopReason.SPOT_INTERRUPTED, 120.0), clock)
-    assert plan.all_by.remaining() == pytest.approx(65.0)
+    assert plan.all_by.remaining() == pytest.approx(70.0 - FINISH_S)
     assert plan.workload_by.passed
+
+
+def test_a_spot_notice_during_uploads_brings_the_end_nearer(tmp_path: Path) -> None:
+    """The first reason stays, and a deadline that was handed out before ends with the machine."""
+    clock = ScriptedClock()
+    latch = StopLatch(Journal(tmp_path), clock)
+    latch.offer(StopReason.COMPLETED, "exit 0")
+    plan = plan_stop(latch.wait(), clock, latch.machine_ends)
+    uploads = plan.all_by.less(10.0)
+    assert uploads.remaining() > 3600
+    latch.offer(StopReason.SPOT_INTERRUPTED, "notice", machine_ends_at=START + timedelta(seconds=120))
+    assert latch.wait().reason is StopReason.COMPLETED
+    assert plan.all_by.remaining() == pytest.approx(120 - FINISH_S)
+    assert uploads.remaining() == pytest.approx(110 - FINISH_S)

@@ -18,12 +18,12 @@ from agent.metadata import SpotNotice
 from agent.stopping import StopLatch
 from agent.watching import (
     Ballast,
+    Signals,
     Watch,
     look_at_disk,
     look_at_time_limit,
     look_for_spot_notice,
     look_for_stop_request,
-    signals_stop,
     watches,
 )
 from tests.fakes.clock import START, ScriptedClock
@@ -185,7 +185,17 @@ def test_a_closed_watch_looks_no_more(latch: StopLatch) -> None:
 def test_a_signal_stops_the_run_and_handlers_come_back(latch: StopLatch, number: signal.Signals) -> None:
     """SIGTERM and SIGINT become a stop reason inside, and mean what they meant before afterwards."""
     former = signal.getsignal(number)
-    with signals_stop(latch):
+    with Signals.held() as signals, signals.stopping(latch, ScriptedClock()):
         os.kill(os.getpid(), number)
         assert latch.wait().reason is StopReason.TERMINATED
     assert signal.getsignal(number) is former
+
+
+def test_a_signal_before_the_run_is_known_is_not_lost(latch: StopLatch) -> None:
+    """What came while the run was being claimed stops it as soon as there is something to stop."""
+    with Signals.held() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert latch.stop is None
+        with signals.stopping(latch, ScriptedClock()):
+            assert latch.wait().reason is StopReason.TERMINATED
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -33,6 +33,7 @@ while [ -n "$told" ]; do
     [ "$again" -eq 127 ] || status=$again  # 127: it had been waited for
 done
 trap - TERM
+touch "$config/nextflow.ended" 2> /dev/null
 
 # What becomes of it does not change the run's status.
 export NXF_UUID=0f9a4a5e-1111-4222-8333-123456789abc

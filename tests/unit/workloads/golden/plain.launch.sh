@@ -23,5 +23,6 @@ while [ -n "$told" ]; do
     [ "$again" -eq 127 ] || status=$again  # 127: it had been waited for
 done
 trap - TERM
+touch "$config/nextflow.ended" 2> /dev/null
 
 exit "$status"
