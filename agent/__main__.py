@@ -42,7 +42,8 @@ def main() -> NoReturn:
         prog="run-agent",
         description="Executes the run that this machine was started for, then shuts the machine down. "
         "It is started at boot by run-agent.service; on a machine without a run it says so and does nothing.",
-        epilog="Environment: RUN_AGENT_SCRATCH, RUN_AGENT_LOG_FILE, RUN_AGENT_SHUTDOWN_COMMAND (a JSON list), "
+        epilog="Environment: RUN_AGENT_SCRATCH, RUN_AGENT_LOG_FILE, RUN_AGENT_SHUTDOWN_COMMAND and "
+        "RUN_AGENT_CLAIMED_COMMAND (JSON lists), "
         "RUN_AGENT_CPUS, RUN_AGENT_MEMORY_BYTES, DOCKER_HOST, AWS_ENDPOINT_URL, "
         "AWS_EC2_METADATA_SERVICE_ENDPOINT.",
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from obstore.store import S3Store
 
+from agent.metadata import ENDPOINT
+
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3CredentialProvider
 
-EC2_METADATA: Final = "http://169.254.169.254"
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 _SMALL_TIMEOUT: Final = timedelta(seconds=10)
 _PART_TIMEOUT: Final = timedelta(seconds=120)
@@ -56,7 +57,7 @@ def open_clients(
         "region": region,
         "endpoint": endpoint,
         "aws_endpoint_url_s3": endpoint,
-        "metadata_endpoint": metadata_endpoint or EC2_METADATA,
+        "metadata_endpoint": metadata_endpoint or ENDPOINT,
         "imdsv1_fallback": False,
         "skip_signature": False,
         "virtual_hosted_style_request": False,

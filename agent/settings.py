@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-EC2_METADATA: Final = "http://169.254.169.254"
+from agent.metadata import ENDPOINT
+
 LOG_FILE: Final = "/var/log/run-agent.log"
 SCRATCH: Final = "/scratch/solorun"
 
@@ -86,7 +87,7 @@ def parse_settings(environment: Mapping[str, str]) -> Settings:
         shutdown_command=command("RUN_AGENT_SHUTDOWN_COMMAND", '["systemctl", "poweroff"]'),
         log_file=Path(environment.get("RUN_AGENT_LOG_FILE", LOG_FILE)),
         docker_host=environment.get("DOCKER_HOST") or None,
-        metadata_endpoint=environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", EC2_METADATA).rstrip("/"),
+        metadata_endpoint=environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", ENDPOINT).rstrip("/"),
         endpoint_url=environment.get("AWS_ENDPOINT_URL") or None,
         cpus=number("RUN_AGENT_CPUS"),
         memory_bytes=number("RUN_AGENT_MEMORY_BYTES"),

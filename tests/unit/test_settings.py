@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import EC2_METADATA, SettingsError, parse_settings
+from agent.metadata import ENDPOINT
+from agent.settings import SettingsError, parse_settings
 
 
 def test_without_a_word_nothing_can_be_turned_off() -> None:
     """The defaults are those of EC2, except that there is no shutdown command: a computer of a person stays on."""
     settings = parse_settings({})
     assert settings.shutdown_command is None
-    assert settings.metadata_endpoint == EC2_METADATA
+    assert settings.metadata_endpoint == ENDPOINT
     assert settings.endpoint_url is None
     assert settings.scratch.is_absolute()
 
