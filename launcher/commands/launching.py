@@ -85,6 +85,9 @@ def launch(
     if after.dry_run:
         _show_plan(plan(), place.book, as_json=after.as_json)
         return
+    if request.work_dir is not None:
+        # before anything is written: a run that `runs` cannot find could not be ended either
+        ComputeEnvs(settings.config_dir).remember_work_dir(ce, request.work_dir)
     for tries_left in reversed(range(_NAME_TRIES)):
         planned = plan()
         try:
@@ -93,8 +96,6 @@ def launch(
         except NameTaken:
             if request.name is not None or not tries_left:
                 raise
-    if request.work_dir is not None:
-        ComputeEnvs(settings.config_dir).remember_work_dir(ce, request.work_dir)
     _announce(submission, planned)
     watch = Watch(place.book, place.machines, submission.run_id, settings.clock)
     stream = LogStream(place.aws, planned.pointer.log_group, submission.run_id)

@@ -157,6 +157,16 @@ def test_a_work_dir_of_its_own_is_remembered(kit: Kit) -> None:
     assert [item["name"] for item in kit.ok("runs", "list", "--json").json()] == ["away"]
 
 
+def test_a_work_dir_that_cannot_be_remembered_stops_the_run_before_it_starts(kit: Kit) -> None:
+    """Exit code 2 means that nothing was started: the config folder is written to first."""
+    (kit.folder / "config" / "work-dirs").write_text("a file where a folder belongs")
+    result = kit("run", str(kit.pipeline()), "--work-dir", f"s3://{kit.bucket}/elsewhere")
+    assert result.code == 2
+    assert "work-dirs" in result.err
+    assert kit.keys() == []
+    assert kit.started() == 0
+
+
 def test_params_come_from_stdin_too(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--params-file -` reads YAML or JSON, and --param wins over it."""
     monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1,\n\t"b": {"c": true}}'))
