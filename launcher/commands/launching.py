@@ -13,7 +13,7 @@ from launcher import console
 from launcher.commands.live import Screen
 from launcher.commands.shared import status_fields, status_json
 from launcher.compute_envs import ComputeEnv, ComputeEnvs
-from launcher.errors import ExitCode
+from launcher.errors import CloudError, ExitCode, LauncherError
 from launcher.following import Watch, exit_code_of, follow, wait_for
 from launcher.logs import LogStream
 from launcher.names import new_run_id, new_run_name, new_session_id
@@ -53,6 +53,7 @@ def launch(
     Raises:
         typer.Exit: with the exit code of what was followed or waited for.
         LauncherError: the run was not started; see launcher.submit.
+        CloudError: it was started, and could not be followed; the message says so.
     """
     place = open_place(settings, ce, request.work_dir)
     found = check(place, settings)
@@ -96,15 +97,18 @@ def launch(
         except NameTaken:
             if request.name is not None or not tries_left:
                 raise
-    _announce(submission, planned)
     watch = Watch(place.book, place.machines, submission.run_id, settings.clock)
     stream = LogStream(place.aws, planned.pointer.log_group, submission.run_id)
-    status = _accompany(watch, stream, submission, planned.status, after)
-    if after.as_json:
-        instance = {"instance_id": status.instance_id or submission.instance_id}
-        console.emit_json({**status_json(status, planned.pointer.prefix), **instance})
-    elif after.follow or after.wait:
-        console.fields(status_fields(status, settings))
+    try:
+        _announce(submission, planned)
+        status = _accompany(watch, stream, submission, planned.status, after)
+        if after.as_json:
+            instance = {"instance_id": status.instance_id or submission.instance_id}
+            console.emit_json({**status_json(status, planned.pointer.prefix), **instance})
+        elif after.follow or after.wait:
+            console.fields(status_fields(status, settings))
+    except (LauncherError, OSError) as error:
+        raise _lost_sight(error, submission) from error
     if after.follow or after.wait:
         raise typer.Exit(exit_code_of(status, after.wait))
 
@@ -120,6 +124,18 @@ def _show_plan(plan: LaunchPlan, book: RunBook, *, as_json: bool) -> None:
     else:
         console.fields(plan.as_fields())
     console.say("Dry run: nothing was written or started.")
+
+
+def _lost_sight(error: LauncherError | OSError, submission: Submission) -> CloudError:
+    """What is told when following fails: never exit code 2, for that says that nothing was started."""
+    name = submission.name
+    said, problems = (error.message, error.problems) if isinstance(error, LauncherError) else (str(error), ())
+    return CloudError(
+        f"The run {name} ({submission.run_id}) is started, but can no longer be followed here: {said}",
+        hint=f"The run goes on. To see it: launcher runs view {name}. To follow it: launcher runs logs {name} "
+        f"--follow. To end it: launcher runs cancel {name}",
+        problems=problems,
+    )
 
 
 def _announce(submission: Submission, plan: LaunchPlan) -> None:

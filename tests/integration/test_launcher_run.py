@@ -167,6 +167,22 @@ def test_a_work_dir_that_cannot_be_remembered_stops_the_run_before_it_starts(kit
     assert kit.started() == 0
 
 
+@pytest.mark.parametrize("how", [["--follow"], ["--wait", "SUCCEEDED"]])
+def test_a_run_that_can_no_longer_be_followed_is_not_told_as_not_started(kit: Kit, how: list[str]) -> None:
+    """Exit code 6, never 2: the machine works, and the person is told how to see, follow and end the run."""
+
+    def destroy_status() -> None:
+        key = next(key for key in kit.keys("work/") if key.endswith("/" + contract.STATUS))
+        kit.s3.put_object(Bucket=kit.bucket, Key=key, Body=b"not a status")
+
+    kit.clock.while_asleep = [destroy_status]
+    result = kit("run", str(kit.pipeline()), "-n", "odd", *how)
+    assert result.code == 6, result.err
+    for word in ("is started", "not what solorun wrote", "goes on", "launcher runs logs odd --follow"):
+        assert word in result.err
+    assert kit.started() == 1
+
+
 def test_params_come_from_stdin_too(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--params-file -` reads YAML or JSON, and --param wins over it."""
     monkeypatch.setattr("sys.stdin", io.StringIO('{"a": 1,\n\t"b": {"c": true}}'))
