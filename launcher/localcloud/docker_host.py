@@ -143,12 +143,12 @@ class DockerHost:
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             return
-        image = next((name for name in images if self.has_image(name)), None)
-        if image is None:
-            raise DockerTrouble(
-                f"{folder} has files of root and no image is here to remove them: sudo rm -rf {folder}"
-            )
         try:
+            image = next((name for name in images if self.has_image(name)), None)
+            if image is None:
+                raise DockerTrouble(
+                    f"{folder} has files of root and no image is here to remove them: sudo rm -rf {folder}"
+                )
             self._client.containers.run(
                 image,
                 entrypoint=["rm", "-rf", "--", f"/parent/{folder.name}"],

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import psutil
 
@@ -25,6 +25,17 @@ from launcher.localcloud.processes import CLOUD_FOLDER, CLOUD_ID, environment_of
 from launcher.localcloud.state import STATE_DIR_VARIABLE, LocalCloudState, current, saved
 
 Say = Callable[[str], None]
+
+
+class Sweeper(Protocol):
+    """What removing a local cloud needs of Docker."""
+
+    def sweep(self, instance_id: str) -> int:
+        """Kill and remove an instance's containers, how many; DockerTrouble where that fails."""
+
+    def remove_folder(self, folder: Path, images: tuple[str, ...]) -> None:
+        """Remove a folder, also files of root in it; DockerTrouble where that fails."""
+
 
 AGENT_COMMAND: Final = (sys.executable, "-m", "agent")
 START_S: Final = 60.0
@@ -67,7 +78,7 @@ def up(
                 raise UserError(
                     f"The container image {NEXTFLOW_IMAGE} is not here", hint="Make it: make images"
                 )
-            if _clear(folder, docker, say):
+            if remove_leftovers(folder, docker, say):
                 say("removed what an earlier local cloud had left")
         CloudFolder(folder).create()
         say("starting the server")
@@ -98,7 +109,7 @@ def down(folder: Path, environ: Mapping[str, str], say: Say) -> bool:
             kill_all(CLOUD_FOLDER, str(folder))
             raise
         with docker:
-            was_there = _clear(folder, docker, say) or was_there
+            was_there = remove_leftovers(folder, docker, say) or was_there
         CloudFolder(folder).log.unlink(missing_ok=True)
         CloudFolder(folder).lock.unlink(missing_ok=True)
         if not any(folder.iterdir()):
@@ -159,32 +170,44 @@ def _stop(state: LocalCloudState) -> None:
         server.wait(STOP_S)
 
 
-def _clear(folder: Path, docker: DockerHost, say: Say) -> bool:
+def remove_leftovers(folder: Path, docker: Sweeper, say: Say) -> bool:
     """Remove processes, containers and files of a local cloud whose server is gone.
 
     Returns:
         True when there was anything.
+
+    Raises:
+        UserError: something could not be removed. What tells a later call about it stays.
     """
     place = CloudFolder(folder)
     kinds = [path for path in (place.machines, place.scratch, place.trash, place.objects) if path.exists()]
     found = any(any(path.iterdir()) for path in kinds) or place.state.exists()
     found = kill_all(CLOUD_FOLDER, str(folder)) > 0 or found
     problems = []
-    if place.machines.exists():
-        for machine in place.machines.iterdir():
-            try:
-                if docker.sweep(machine.name):
-                    say(f"removed the containers of {machine.name}")
-            except DockerTrouble as trouble:
-                problems.append(str(trouble))
+    swept, unswept = [], []
+    for machine in place.machines.iterdir() if place.machines.exists() else ():
+        try:
+            if docker.sweep(machine.name):
+                say(f"removed the containers of {machine.name}")
+            swept.append(machine)
+        except DockerTrouble as trouble:
+            problems.append(str(trouble))
+            unswept.append(machine)
+    if unswept:
+        # A machine's containers are known by its folder's name only: without it nobody would find them again.
+        kinds = [path for path in kinds if path != place.machines] + swept
     for path in kinds:
         try:
             docker.remove_folder(path, (NEXTFLOW_IMAGE,))
         except DockerTrouble as trouble:
             problems.append(str(trouble))
-    place.state.unlink(missing_ok=True)
     if problems:
-        raise UserError("Not everything of the local cloud could be removed", problems=tuple(problems))
+        raise UserError(
+            "Not everything of the local cloud could be removed",
+            problems=tuple(problems),
+            hint="`launcher local down` tries again",
+        )
+    place.state.unlink(missing_ok=True)
     return found
 
 
