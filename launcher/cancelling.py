@@ -42,12 +42,15 @@ class Cancellation:
 def cancel(watch: Watch, requested_by: str, *, force: bool = False) -> Cancellation:
     """End a run. A final state is never changed."""
     status = watch.status()
-    if status.state.final or (status.state is RunState.UNKNOWN and not force):
+    if status.state.final:
         return Cancellation(How.OVER_ALREADY, status)
+    # a run that seems lost may have a machine that EC2 does not list yet: the claim decides
     if watch.book.claim_for_launcher(watch.run_id, watch.clock):
         message = f"Cancelled by {requested_by} before a machine had claimed the run."
         final = watch.book.finish(status, StopReason.CANCELLED, message, watch.clock)
         return Cancellation(How.BEFORE_CLAIM, final, _terminate(watch))
+    if status.state is RunState.UNKNOWN and not force:
+        return Cancellation(How.OVER_ALREADY, status)
     watch.book.request_stop(watch.run_id, requested_by, watch.clock)
     if not force:
         return Cancellation(How.REQUESTED, status)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from agent.contract import RunState, RunStatus, StopReason
 from launcher.clock import Clock
 from launcher.errors import AccessDenied
-from launcher.machines import Machine, Machines
+from launcher.machines import PROFILE_PATIENCE_S, Machine, Machines
 from launcher.run_book import RunBook
 
 SILENCE: Final = timedelta(seconds=60)
@@ -30,7 +30,8 @@ def observe(statuses: Sequence[RunStatus], machines: Machines, clock: Clock) -> 
         found = machines.of_runs(silent)
     except AccessDenied:
         return list(statuses)
-    return [_seen(status, found.get(status.run_id)) for status in statuses]
+    now = clock.now()
+    return [_seen(status, found.get(status.run_id), now) for status in statuses]
 
 
 def status_now(book: RunBook, run_id: str, machines: Machines, clock: Clock) -> RunStatus:
@@ -49,9 +50,18 @@ def _silent(status: RunStatus, clock: Clock) -> bool:
     return not status.state.final and clock.now() - status.heartbeat_at > SILENCE
 
 
-def _seen(status: RunStatus, machines: list[Machine] | None) -> RunStatus:
+def _may_still_start(status: RunStatus, now: datetime) -> bool:
+    """No machine was seen yet, and the launcher may still be asking EC2 for one."""
+    patience = timedelta(seconds=PROFILE_PATIENCE_S) + SILENCE
+    waits = status.state is RunState.SUBMITTED and status.instance_id is None
+    return waits and now - status.heartbeat_at <= patience
+
+
+def _seen(status: RunStatus, machines: list[Machine] | None, now: datetime) -> RunStatus:
     # None: this run was not asked about
     if machines is None or any(not machine.gone for machine in machines):
+        return status
+    if not machines and _may_still_start(status, now):
         return status
     last = status.instance_id or (machines[-1].instance_id if machines else None)
     which = f"The machine {last}" if last else "The machine"

@@ -38,6 +38,16 @@ def test_cancelling_before_a_claim_is_final(kit: Kit) -> None:
     assert "over already: CANCELLED" in again.err
 
 
+def test_a_run_that_seems_lost_before_a_claim_can_be_cancelled(kit: Kit) -> None:
+    """Its machine may be there though EC2 does not list it yet: the launcher's claim ends the run for good."""
+    run = kit.submit("-n", "unseen")
+    kit.ec2.terminate_instances(InstanceIds=[run["instance_id"]])
+    kit.clock.shift = LOST
+    assert kit.ok("runs", "view", "unseen", "--json").json()["state"] == "UNKNOWN"
+    result = kit.ok("runs", "cancel", "unseen", "--json").json()
+    assert (result["cancelled"], result["state"]) == ("before_claim", "CANCELLED")
+
+
 def test_cancelling_a_claimed_run_asks_its_machine_and_waits(kit: Kit) -> None:
     """stop.json is written; the agent's own final status is what counts."""
     run = kit.submit("-n", "running")
