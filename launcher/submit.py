@@ -3,9 +3,9 @@ or says what is left."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent.contract import StopReason
+from agent.contract import STATUS, StopReason, run_key
 from launcher.clock import Clock
 from launcher.errors import AlreadyThere, CloudError, Interrupted, LauncherError, UserError
 from launcher.machines import Machines
@@ -37,7 +37,7 @@ def submit(plan: LaunchPlan, book: RunBook, machines: Machines, clock: Clock) ->
         Interrupted: Ctrl-C while the machine was being started; the message says what is left.
     """
     _reserve(plan, book)
-    _write_all(plan, book.store)
+    _write_all(plan, book.store, clock)
     run_id, name = plan.spec.run_id, plan.spec.name
     try:
         instance_id = machines.start(plan.machine)
@@ -71,14 +71,22 @@ def _reserve(plan: LaunchPlan, book: RunBook) -> None:
         ) from None
 
 
-def _write_all(plan: LaunchPlan, store: Store) -> None:
+def _write_all(plan: LaunchPlan, store: Store, clock: Clock) -> None:
     try:
         for write in plan.writes:
-            _write(write, store)
+            _write(_stamped(write, plan, clock), store)
     except BaseException:
         # Ctrl-C as well: no machine was started, so nothing may stay
         _roll_back(plan, store)
         raise
+
+
+def _stamped(write: Write, plan: LaunchPlan, clock: Clock) -> Write:
+    """The first status says when it was written, not when it was planned: a large pipeline takes minutes to send."""
+    if write.key != run_key(plan.spec.work_dir, plan.spec.run_id) + STATUS:
+        return write
+    status = plan.status.model_copy(update={"heartbeat_at": clock.now()})
+    return replace(write, body=status.model_dump_json(indent=2).encode())
 
 
 def _write(write: Write, store: Store) -> None:

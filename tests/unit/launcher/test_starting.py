@@ -159,6 +159,20 @@ def test_whatever_breaks_before_the_machine_leaves_nothing(name: str, error: Bas
     assert stage.ec2.asked == []
 
 
+def test_the_first_status_is_as_old_as_its_writing() -> None:
+    """Sending a large pipeline takes a while, which must not make the run look silent."""
+    stage = Stage("i-1")
+
+    def send_slowly(key: str) -> None:
+        if contract.BUNDLE in key:
+            stage.clock.sleep(300)
+
+    stage.s3.before_put = send_slowly
+    stage.submit()
+    assert stage.status().heartbeat_at == stage.clock.now()
+    assert stage.clock.seconds == 300
+
+
 def test_another_runs_name_is_not_taken_from_it() -> None:
     """The marker of the run that has the name stays, and its id is told."""
     stage = Stage()
