@@ -12,6 +12,7 @@ from launcher.errors import UserError
 from launcher.packing import Bundle, git_state, pack
 
 _URL: Final = re.compile(r"^(https?|ssh|git|file)://[^\s/]*/\S+$|^[\w.-]+@[\w.-]+:\S+$")
+_CREDENTIALS: Final = re.compile(r"https?:/+[^/?#]*@", re.IGNORECASE)
 _OWNER_NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*$")
 _MAIN_SCRIPT: Final = re.compile(r"""\bmainScript\s*=\s*(['"])(.+?)\1""")
 
@@ -30,8 +31,17 @@ def resolve(argument: str, *, revision: str | None, main_script: str | None) -> 
     """Understand PIPELINE. No network is asked: a repository is only checked for its form.
 
     Raises:
-        UserError: neither a folder with a main script nor anything that looks like a repository.
+        UserError: neither a folder with a main script nor anything that looks like a repository; or a URL with
+            credentials in it.
     """
+    if _CREDENTIALS.match(argument):
+        # not repeated here: what is printed ends up in logs
+        raise UserError(
+            "The pipeline's URL has a user name or a token in it; it would be kept in the run's files and logs, "
+            "for all to read",
+            hint="Give the URL without what stands before the @. Of a private repository, clone it and give the "
+            "folder: it is sent along. A token that was typed is best replaced",
+        )
     path = Path(argument).expanduser()
     if path.is_dir():
         return _from_folder(path, argument, revision, main_script)

@@ -125,7 +125,9 @@ def test_links_that_lead_out_are_refused(folder: Path, target: str) -> None:
         "https://github.com/nextflow-io/hello",
         "git@github.com:nextflow-io/hello.git",
         "nextflow-io/hello",
+        "ssh://git@example.org/x",
         "ssh://h/x",
+        "https://example.org/x@y",
     ],
 )
 def test_repositories_are_taken_by_their_form(argument: str) -> None:
@@ -133,6 +135,23 @@ def test_repositories_are_taken_by_their_form(argument: str) -> None:
     pipeline = resolve(argument, revision="v1", main_script=None)
     assert (pipeline.source.repository, pipeline.source.revision) == (argument, "v1")
     assert pipeline.bundle is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://ada:hunter2@example.org/x/y.git",
+        "https://hunter2@example.org/x/y",
+        "HTTP://hunter2@example.org",
+        "https://:hunter2@",
+    ],
+)
+def test_a_url_with_credentials_is_refused_and_not_repeated(url: str) -> None:
+    """It would be kept in S3, in tags and logs; how to do without is told."""
+    with pytest.raises(UserError, match="token") as caught:
+        resolve(url, revision=None, main_script=None)
+    assert "clone" in caught.value.hint
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}{caught.value.problems}"
 
 
 @pytest.mark.parametrize(
