@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.contract import BUNDLE, RunSpec, RunStatus
+from launcher.clock import Clock
 from launcher.compute_envs import ComputeEnv
 from launcher.errors import UserError
+from launcher.machines import Machines
+from launcher.observing import status_now
 from launcher.request import RunRequest
 from launcher.run_book import RunBook, is_live
 
@@ -69,8 +72,10 @@ def choose_resume(book: RunBook, spec: RunSpec, *, wanted: bool) -> Resume:
     return Resume(None, f"The run {spec.name} left no finished tasks: it starts from scratch.")
 
 
-def check_session_free(book: RunBook, spec: RunSpec) -> None:
+def check_session_free(book: RunBook, spec: RunSpec, machines: Machines, clock: Clock) -> None:
     """Two runs of one Nextflow session at once would destroy each other's cache.
+
+    A run whose machine is gone is over, whatever its stored status says.
 
     Raises:
         UserError: another run of the session still goes.
@@ -81,7 +86,10 @@ def check_session_free(book: RunBook, spec: RunSpec) -> None:
         status = book.find_status(run_id)
         if status is None or not is_live(status.state) or run_id == spec.run_id:
             continue
-        if book.spec(run_id).workload.session_id == spec.workload.session_id:
+        if book.spec(run_id).workload.session_id != spec.workload.session_id:
+            continue
+        status = status_now(book, run_id, machines, clock)
+        if is_live(status.state):
             raise UserError(
                 f"The run {status.name} ({run_id}) already goes on from {spec.name}, and is {status.state}",
                 hint=f"Follow it: launcher runs logs {status.name} --follow; or start afresh: --no-resume",

@@ -147,7 +147,7 @@ def relaunch(
     spec = book.spec(found.run_id)
     resume: Resume = choose_resume(book, spec, wanted=not no_resume)
     if resume.run_id is not None:
-        check_session_free(book, spec)
+        check_session_free(book, spec, found.place.machines, settings.clock)
     console.say(resume.remark)
     ce = _compute_env_of(settings, found, spec.compute_env)
     launch(

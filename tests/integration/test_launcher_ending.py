@@ -117,6 +117,19 @@ def test_relaunch_resumes_a_resumable_run(kit: Kit) -> None:
     assert new in refused.err
 
 
+def test_a_lost_run_does_not_hold_its_session(kit: Kit) -> None:
+    """A relaunch whose machine vanished is over, whatever its stored status says: the run resumes again."""
+    old = kit.ended("origin", RunState.FAILED, "--spot", stop_reason=StopReason.SPOT_INTERRUPTED)
+    kit.put(old, contract.CACHE + "tasks.json", "{}")
+    lost = kit.ok("runs", "relaunch", "origin", "--json").json()
+    kit.report(lost["run_id"], RunState.RUNNING, instance_id=lost["instance_id"])
+    assert kit("runs", "relaunch", "origin").code == 2
+    kit.ec2.terminate_instances(InstanceIds=[lost["instance_id"]])
+    kit.clock.shift = LOST
+    again = kit.ok("runs", "relaunch", "origin", "--json").json()
+    assert kit.spec(again["run_id"]).workload.session_id == kit.spec(old).workload.session_id
+
+
 def test_a_run_that_still_goes_is_neither_relaunched_nor_deleted(kit: Kit) -> None:
     """Both say so and what to do; nothing is started or removed."""
     kit.submit("-n", "alive")
