@@ -126,6 +126,8 @@ class Aws:
             user_agent_extra="solorun",
             # downloads use eight threads, each with ranges of its own
             max_pool_connections=32,
+            # none for the local cloud: a proxy would look for it on a computer of its own
+            proxies={} if self.local else None,
         )
         return {"region_name": self.ce.region, "endpoint_url": self.endpoint, "config": config}
 
@@ -139,9 +141,9 @@ class Aws:
         import boto3
 
         if self.local is not None:
-            return boto3.Session(
-                aws_access_key_id=self.local.access_key, aws_secret_access_key=self.local.secret_key
-            )
+            from launcher.localcloud.aws_session import own_session
+
+            return own_session(self.local.access_key, self.local.secret_key, self.ce.region)
         with translated("sts", "the AWS profile"):
             session = boto3.Session(profile_name=self.ce.profile)
             if session.get_credentials() is None:

@@ -9,6 +9,7 @@ from botocore.config import Config
 
 from launcher import catalog
 from launcher.catalog import Arch
+from launcher.localcloud.aws_session import own_session
 from launcher.localcloud.metadata_values import Credentials
 
 REGION: Final = "us-east-1"
@@ -30,15 +31,8 @@ class Clients:
     """boto3 clients for the local cloud, with nothing of the person's own AWS set-up."""
 
     def __init__(self, endpoint_url: str, credentials: Credentials) -> None:
-        # imported here: the launcher's own start does without
-        from boto3.session import Session
-
         self._endpoint_url = endpoint_url
-        self._session = Session(
-            aws_access_key_id=credentials.access_key,
-            aws_secret_access_key=credentials.secret_key,
-            region_name=REGION,
-        )
+        self._session = own_session(credentials.access_key, credentials.secret_key, REGION)
 
     def client(self, service: str) -> Any:
         """The client of a service."""
@@ -46,7 +40,7 @@ class Clients:
         return make(
             service,
             endpoint_url=self._endpoint_url,
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}),
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}, proxies={}),
         )
 
 

@@ -30,6 +30,9 @@ PERSON = {
     "AWS_ACCESS_KEY_ID": "AKIAREAL",
     "AWS_SECRET_ACCESS_KEY": "real",
     "GITHUB_TOKEN": "real",
+    "HTTP_PROXY": "http://proxy.example:3128",
+    "https_proxy": "http://proxy.example:3128",
+    "ALL_PROXY": "http://proxy.example:3128",
 }
 
 
@@ -61,10 +64,11 @@ def test_no_file_of_the_local_cloud_names_a_real_shutdown() -> None:
 
 
 def test_nothing_of_the_persons_own_set_up_reaches_the_agent() -> None:
-    """Credentials, profiles, tokens and the home of the person stay theirs."""
+    """Credentials, profiles, tokens, proxies and the home of the person stay theirs."""
     told = agent_environment(place(PERSON), INSTANCE, "secret")
     assert "real" not in told.values()
     assert "AWS_PROFILE" not in told
+    assert not any("proxy" in name.lower() for name in told)
     assert told["HOME"] == "/state/localcloud/machines/i-1"
     assert told["PATH"] == "/usr/bin"
 
