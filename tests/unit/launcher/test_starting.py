@@ -182,6 +182,25 @@ def test_another_runs_name_is_not_taken_from_it() -> None:
     assert list(stage.s3.objects.values()) == [b"20260101t000000-zzzzzz"]
 
 
+@pytest.mark.parametrize("name", ["names/nimble_mendel", contract.SPEC])
+def test_a_write_whose_answer_was_lost_is_our_own(name: str) -> None:
+    """A retry is told that the key exists; where it holds what we wrote, the run goes on."""
+    stage = Stage("i-1")
+    [write] = [item for item in (stage.plan.reserve, *stage.plan.writes) if item.key.endswith(name)]
+    assert write.body is not None
+    stage.s3.objects[write.key] = write.body
+    assert stage.submit() == "i-1"
+
+
+def test_another_spec_under_the_runs_id_is_an_error() -> None:
+    """Written once means by this launcher; no machine is started for what another wrote."""
+    stage = Stage("i-1")
+    stage.s3.objects[contract.run_key(CE.work_dir, IDENTITY.run_id) + contract.SPEC] = b"{}"
+    with pytest.raises(UserError):
+        stage.submit()
+    assert stage.ec2.asked == []
+
+
 def test_no_capacity_is_an_error_of_its_own() -> None:
     """Each zone's answer is kept."""
     stage = Stage(FULL, FULL, ce=SUBNETS)
