@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,8 @@ class Builder:
     folder: Path
     aws: str
     old: bool
+    prefix: tuple[str, ...] = ()
+    """What Packer is started by, where it must run in another network."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -122,32 +124,44 @@ class Builder:
         region: str = REGION,
         suite: Path = TARGET / "suite",
         git_commit: str = "unknown",
+        only: Arch | None = None,
+        wheel: Path = Path("build/solorun-0.1.0-py3-none-any.whl"),
+        nextflow_image: str = "",
+        roles: Mapping[str, str] | None = None,
+        looked_up: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Run `packer build` over both architectures, one after the other: they share the target."""
+        """Run `packer build`; both architectures one after the other, as they share the target.
+
+        `looked_up`: where moto listens for this process, if not where it does for Packer.
+        """
         variables = {
             "region": region,
             "output": str(output),
             "suite": str(suite),
             "ansible_playbook": str(Path(sys.executable).with_name("ansible-playbook")),
-            "wheel": "build/solorun-0.1.0-py3-none-any.whl",
+            "wheel": str(wheel),
             "git_commit": git_commit,
             "ssh_cidrs": '["192.0.2.0/24"]',
+            "nextflow_image": nextflow_image,
+            "role_variables": "{" + ",".join(f'{k}="{v}"' for k, v in (roles or {}).items()) + "}",
         }
         if self.old:
-            variables["source_ami"] = self._source_ami(region)
+            variables["source_ami"] = self._source_ami(region, looked_up or self.aws)
         else:
             init = ["packer", "init", str(self.folder)]
             subprocess.run(init, cwd=ROOT, env=self.environ, capture_output=True, check=True)
         options = [option for name, value in variables.items() for option in ("-var", f"{name}={value}")]
+        if only:
+            options.append(f"-only=*amazon-ebs.{only}")
         return subprocess.run(
-            ["packer", "build", "-color=false", "-parallel-builds=1", *options, str(self.folder)],
-            cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False, timeout=240,
+            [*self.prefix, "packer", "build", "-timestamp-ui", "-color=false", "-parallel-builds=1", *options, str(self.folder)],
+            cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False, timeout=280,
         )  # fmt: skip
 
-    def _source_ami(self, region: str) -> str:
+    def _source_ami(self, region: str, url: str) -> str:
         """In HCL, the ids of the pinned source images: 1.6.6 has no data sources to look them up."""
         names = json.loads((self.folder / "pins.auto.pkrvars.json").read_text())["source_ami_name"]
-        ec2 = client(self.aws, "ec2", region)
+        ec2 = client(url, "ec2", region)
         images = {
             arch: ec2.describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"][0]["ImageId"]
             for arch, name in names.items()

@@ -68,9 +68,11 @@ def with_ssh(image: Image, network: Fabric, folder: Path) -> Iterator[tuple[Mach
     """A booted machine that takes a key, and the key."""
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    trusted = {"/home/ec2-user/.ssh/authorized_keys": key.with_suffix(".pub").read_text()}
-    with booted(image, network, build.FOLDER, files=trusted) as machine:
+    ssh = "~ec2-user/.ssh"
+    trust = f"umask 077 && mkdir -p {ssh} && cat > {ssh}/authorized_keys && chown -R ec2-user: {ssh}"
+    with booted(image, network, build.FOLDER) as machine:
         machine.wait_up()
+        machine.exec("sh", "-c", trust, stdin=key.with_suffix(".pub").read_text())
         eventually("sshd runs", lambda: machine.is_active("ssh.service"))
         yield machine, key
 
@@ -104,7 +106,7 @@ def test_builds_an_image_of_a_booted_machine(
             roles=roles,
             looked_up=aws.url,
         )
-        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+        assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]
         assert machine.exec("cat", "/etc/machine-id") == ""
         assert (
             machine.exec("sh", "-c", "ls -d /etc/ssh/ssh_host_* /home/*/.ssh/authorized_keys || true") == ""
