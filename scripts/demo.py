@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """The demo: a real pipeline, from `launcher run` to results in demo-results/, on the embedded cloud.
 
-Does what a person would do, with the same commands, and shows each. Takes down what it started, also after Ctrl-C;
-a local cloud that was up before stays up.
+Does what a person would do, with the same commands, and shows each. Takes down what it started, also after Ctrl-C
+or when the terminal is closed; a local cloud that was up before stays up.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -24,6 +25,8 @@ PIPELINE = "examples/lambda-variants"
 RESULTS = "demo-results"
 RUN_FAILED = 3
 """The launcher's exit code for a run that ended as FAILED."""
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end the demo in an orderly way, like Ctrl-C."""
 
 
 class Failed(Exception):
@@ -53,11 +56,17 @@ def launcher(*arguments: str, shown: bool = True) -> None:
 
 
 def is_up() -> bool:
-    """Whether a local cloud is up already."""
+    """Whether a local cloud is up already.
+
+    Raises:
+        Failed: nobody knows. Then it must not be taken for the demo's own, which would be taken down.
+    """
     status = subprocess.run(
         [LAUNCHER, "local", "status", "--json"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
-    return status.returncode == 0 and bool(json.loads(status.stdout)["up"])
+    if status.returncode != 0:
+        raise Failed(status.returncode)
+    return bool(json.loads(status.stdout)["up"])
 
 
 @contextmanager
@@ -71,8 +80,9 @@ def local_cloud() -> Iterator[None]:
         launcher("local", "up")
         yield
     finally:
-        # A second Ctrl-C must not leave a machine behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A second Ctrl-C, or one more signal as the terminal closes, must not leave a machine behind.
+        for number in (signal.SIGINT, *STOPPING):
+            signal.signal(number, signal.SIG_IGN)
         launcher("local", "down", "--yes")
 
 
@@ -106,6 +116,11 @@ def show(name: str, results: Path) -> None:
 
 def stop_here(number: int, _frame: FrameType | None) -> None:
     """End in an orderly way, so that the local cloud is taken down."""
+    if number == signal.SIGHUP:
+        # The terminal is gone: writing to it would be an error, here and in the launcher.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nowhere, stream)
     raise Failed(128 + number)
 
 
@@ -120,7 +135,10 @@ def ended(code: int) -> int:
 
 def main() -> int:
     """0 when the results are there; else the exit code of the command that failed, 130 after Ctrl-C."""
-    signal.signal(signal.SIGTERM, stop_here)
+    for number in STOPPING:
+        # Under nohup the closing of the terminal is to be ignored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop_here)
     try:
         with local_cloud():
             results = run_pipeline()
