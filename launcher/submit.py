@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from agent.contract import STATUS, StopReason, run_key
+from agent.contract import STATUS, RunStatus, StopReason, run_key
 from launcher.clock import Clock
 from launcher.errors import AlreadyThere, CloudError, Interrupted, LauncherError, UserError
 from launcher.machines import Machines
@@ -32,9 +32,10 @@ def submit(plan: LaunchPlan, book: RunBook, machines: Machines, clock: Clock) ->
 
     Raises:
         NameTaken: another run has the name; nothing was written.
-        UserError: AWS refused something; nothing is left.
-        CloudError: EC2 gave no machine; the run is kept as FAILED, to be relaunched.
-        Interrupted: Ctrl-C while the machine was being started; the message says what is left.
+        UserError: AWS refused something; nothing is left, or the hint says what is.
+        CloudError: EC2 gave no machine; the run is kept as FAILED, to be relaunched. Where it was cancelled
+            meanwhile, it stays so.
+        Interrupted: Ctrl-C at a moment when something is left; the message says what.
     """
     _reserve(plan, book)
     _write_all(plan, book.store, clock)
@@ -43,8 +44,10 @@ def submit(plan: LaunchPlan, book: RunBook, machines: Machines, clock: Clock) ->
         instance_id = machines.start(plan.machine)
     except CloudError as error:
         instance_id = _without_machine(plan, book, clock, error)
-    except LauncherError:
-        _roll_back(plan, book.store)
+    except LauncherError as error:
+        # where another command has ended the run meanwhile, its final status is never taken back
+        if _final_status(book, run_id) is None:
+            _roll_back(plan, book.store, error)
         raise
     except KeyboardInterrupt:
         raise Interrupted(
@@ -75,9 +78,9 @@ def _write_all(plan: LaunchPlan, store: Store, clock: Clock) -> None:
     try:
         for write in plan.writes:
             _write(_stamped(write, plan, clock), store)
-    except BaseException:
+    except BaseException as error:
         # Ctrl-C as well: no machine was started, so nothing may stay
-        _roll_back(plan, store)
+        _roll_back(plan, store, error)
         raise
 
 
@@ -101,12 +104,32 @@ def _write(write: Write, store: Store) -> None:
         store.copy(write.copy_from, write.key)
 
 
-def _roll_back(plan: LaunchPlan, store: Store) -> None:
-    """Take back what was written; where S3 refuses that too, the first error is the one to tell."""
+def _roll_back(plan: LaunchPlan, store: Store, error: BaseException) -> None:
+    """Take back what was written because of `error`; where S3 refuses that too, the error says what is left.
+
+    Raises:
+        Interrupted: something is left after Ctrl-C.
+    """
+    spec = plan.spec
     try:
         store.delete(write.key for write in (*plan.writes, plan.reserve))
+    except LauncherError as refused:
+        left = f"files of the run are left under {store.uri(run_key(spec.work_dir, spec.run_id))}"
+        hint = f"S3 did not remove them ({refused.message}). To remove them: launcher runs delete {spec.name}"
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"Interrupted before a machine was started; {left}", hint=hint) from None
+        if isinstance(error, LauncherError):
+            error.message = f"{error.message}. No machine was started; {left}"
+            error.hint = f"{error.hint.rstrip('.')}. {hint}" if error.hint else hint
+
+
+def _final_status(book: RunBook, run_id: str) -> RunStatus | None:
+    """The final status that another command has written meanwhile (`runs cancel`); None where there is none."""
+    try:
+        status = book.find_status(run_id)
     except LauncherError:
-        return
+        return None
+    return status if status is not None and status.state.final else None
 
 
 def _without_machine(plan: LaunchPlan, book: RunBook, clock: Clock, error: CloudError) -> str:
@@ -119,12 +142,20 @@ def _without_machine(plan: LaunchPlan, book: RunBook, clock: Clock, error: Cloud
         if not book.claim_for_launcher(run_id, clock):
             claim = book.claim(run_id)
             return claim.claimed_by if claim else ""
-        details = "; ".join((error.message, *error.problems))
-        book.finish(plan.status, StopReason.CAPACITY_UNAVAILABLE, details, clock)
+        ended = _final_status(book, run_id)
+        if ended is None:
+            details = "; ".join((error.message, *error.problems))
+            book.finish(plan.status, StopReason.CAPACITY_UNAVAILABLE, details, clock)
     except LauncherError:
         raise CloudError(
             f"{error.message}. The run {plan.spec.name} is written, and S3 does not answer either",
             hint=f"Look at it later: launcher runs view {plan.spec.name}",
+            problems=error.problems,
+        ) from error
+    if ended is not None:
+        raise CloudError(
+            f"{error.message}. The run {plan.spec.name} is {ended.state} already: {ended.message}",
+            hint=f"To start it again: launcher runs relaunch {plan.spec.name}",
             problems=error.problems,
         ) from error
     hint = f"{error.hint}. The run is kept as FAILED: launcher runs relaunch {plan.spec.name}"

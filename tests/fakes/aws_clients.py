@@ -30,6 +30,8 @@ class FakeS3:
         self.before_put: Callable[[str], None] = lambda _key: None
         self.failures: list[Exception] = []
         """Raised by the next reads, one each."""
+        self.delete_failure: Exception | None = None
+        """Raised by every deletion."""
 
     def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str | None = None, **_: Any) -> None:  # noqa: N803 - boto3's names
         self.calls.append(f"put {Key}")
@@ -50,6 +52,8 @@ class FakeS3:
         self.objects[Key] = self.objects[CopySource["Key"]]
 
     def delete_objects(self, *, Delete: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's names
+        if self.delete_failure is not None:
+            raise self.delete_failure
         for item in Delete["Objects"]:
             self.objects.pop(item["Key"], None)
         return {}

@@ -12,7 +12,14 @@ from agent.contract import Claim, RunState, RunStatus, StopReason
 from launcher.aws import Aws
 from launcher.aws_errors import CAPACITY_CODES
 from launcher.compute_envs import ComputeEnv
-from launcher.errors import CapacityUnavailable, CloudError, ExitCode, Interrupted, UserError
+from launcher.errors import (
+    CapacityUnavailable,
+    CloudError,
+    ExitCode,
+    Interrupted,
+    LauncherError,
+    UserError,
+)
 from launcher.machines import Machines
 from launcher.run_book import RunBook
 from launcher.submit import NameTaken, submit
@@ -180,6 +187,47 @@ def test_another_runs_name_is_not_taken_from_it() -> None:
     with pytest.raises(NameTaken, match="20260101t000000-zzzzzz"):
         stage.submit()
     assert list(stage.s3.objects.values()) == [b"20260101t000000-zzzzzz"]
+
+
+NO_DELETE = client_error("AccessDenied", "DeleteObjects", status=403)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt(), Interrupted), (client_error("AccessDenied", "PutObject", status=403), UserError)],
+)
+def test_what_cannot_be_taken_back_is_told(error: BaseException, raised: type[Exception]) -> None:
+    """Where S3 refuses to delete too: what is left and where, and how to remove it."""
+    stage = Stage()
+
+    def fail(key: str) -> None:
+        if key.endswith(contract.STATUS):
+            raise error
+
+    stage.s3.before_put = fail
+    stage.s3.delete_failure = NO_DELETE
+    with pytest.raises(raised) as caught:
+        stage.submit()
+    assert isinstance(caught.value, LauncherError)
+    assert f"s3://bucket/{contract.run_key(CE.work_dir, IDENTITY.run_id)}" in caught.value.message
+    assert "launcher runs delete nimble_mendel" in caught.value.hint
+
+
+@pytest.mark.parametrize("error", [FULL, client_error("InvalidParameterValue", "RunInstances", "no")])
+def test_a_run_that_was_cancelled_meanwhile_stays_cancelled(error: Exception) -> None:
+    """From another terminal, while EC2 was asked: the final status is kept, whatever EC2 then answers."""
+    stage = Stage(error)
+    run_instances = stage.ec2.run_instances
+
+    def cancel_first(**parameters: Any) -> dict[str, Any]:
+        assert stage.book.claim_for_launcher(IDENTITY.run_id, stage.clock)
+        stage.book.finish(stage.plan.status, StopReason.CANCELLED, "Cancelled by ada.", stage.clock)
+        return run_instances(**parameters)
+
+    stage.ec2.run_instances = cancel_first  # type: ignore[method-assign]  # what happens meanwhile
+    with pytest.raises(LauncherError):
+        stage.submit()
+    assert (stage.status().state, stage.status().message) == (RunState.CANCELLED, "Cancelled by ada.")
 
 
 @pytest.mark.parametrize("name", ["names/nimble_mendel", contract.SPEC])
