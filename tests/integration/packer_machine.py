@@ -154,7 +154,7 @@ class Builder:
         if only:
             options.append(f"-only=*amazon-ebs.{only}")
         return subprocess.run(
-            [*self.prefix, "packer", "build", "-timestamp-ui", "-color=false", "-parallel-builds=1", *options, str(self.folder)],
+            [*self.prefix, "packer", "build", "-color=false", "-parallel-builds=1", *options, str(self.folder)],
             cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False, timeout=280,
         )  # fmt: skip
 
