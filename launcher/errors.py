@@ -53,6 +53,10 @@ class NotThere(UserError):
     """What was asked for does not exist."""
 
 
+class Unreadable(UserError):
+    """A file of a run is there, and this launcher cannot read it."""
+
+
 class AlreadyThere(UserError):
     """What was to be created once exists already."""
 

@@ -10,12 +10,12 @@ from typing import Final
 from agent.contract import RUN_NAME_PATTERN, RunStatus
 from launcher.aws import Aws, connect, running_local_cloud
 from launcher.compute_envs import ComputeEnv, ComputeEnvs
-from launcher.errors import LauncherError, NotThere, UserError
+from launcher.errors import LauncherError, NotThere, Unreadable, UserError
 from launcher.machines import Machines
 from launcher.observing import status_now
 from launcher.run_book import RunBook
 from launcher.settings import Settings
-from launcher.text import did_you_mean
+from launcher.text import did_you_mean, plural
 
 _ID_PREFIX: Final = re.compile(r"[0-9][0-9a-z-]*")
 _MOST_CANDIDATES: Final = 10
@@ -130,15 +130,26 @@ def status_of(run: FoundRun, settings: Settings) -> RunStatus:
     return status_now(run.book, run.run_id, run.place.machines, settings.clock)
 
 
-def newest(book: RunBook, accept: Callable[[RunStatus], bool], limit: int) -> list[RunStatus]:
-    """Stored statuses of the newest runs that `accept` takes: one GET for each that is looked at."""
+def newest(book: RunBook, accept: Callable[[RunStatus], bool], limit: int, say: Say) -> list[RunStatus]:
+    """Stored statuses of the newest runs that `accept` takes: one GET for each that is looked at.
+
+    Runs whose status cannot be read take their place among the `limit`, and are said instead of shown.
+    """
     shown: list[RunStatus] = []
+    left_out: list[Unreadable] = []
     for run_id in book.newest():
-        if len(shown) >= limit:
+        if len(shown) + len(left_out) >= limit:
             break
-        status = book.find_status(run_id)
+        try:
+            status = book.find_status(run_id)
+        except Unreadable as error:
+            left_out.append(error)
+            continue
         if status is not None and accept(status):
             shown.append(status)
+    if left_out:
+        first = left_out[0]
+        say(f"Left out: {plural(len(left_out), 'run')} that cannot be read. {first.message}. {first.hint}")
     return shown
 
 
@@ -171,5 +182,8 @@ def _known(book: RunBook, word: str) -> list[str]:
 
 
 def _introduce(run: FoundRun) -> str:
-    status = run.book.find_status(run.run_id)
+    try:
+        status = run.book.find_status(run.run_id)
+    except Unreadable:
+        return run.run_id
     return f"{run.run_id}  {status.name} {status.state}" if status else run.run_id

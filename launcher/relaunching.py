@@ -8,7 +8,7 @@ from typing import Final
 from agent.contract import BUNDLE, RunSpec, RunStatus
 from launcher.clock import Clock
 from launcher.compute_envs import ComputeEnv
-from launcher.errors import UserError
+from launcher.errors import Unreadable, UserError
 from launcher.machines import Machines
 from launcher.observing import status_now
 from launcher.request import RunRequest
@@ -83,8 +83,14 @@ def check_session_free(book: RunBook, spec: RunSpec, machines: Machines, clock: 
     for position, run_id in enumerate(book.newest()):
         if position == _LOOK_BACK:
             return
-        status = book.find_status(run_id)
-        if status is None or not is_live(status.state) or run_id == spec.run_id:
+        if run_id == spec.run_id:
+            continue
+        try:
+            status = book.find_status(run_id)
+        except Unreadable:
+            # a run that this launcher cannot read is no relaunch that it made
+            continue
+        if status is None or not is_live(status.state):
             continue
         if book.spec(run_id).workload.session_id != spec.workload.session_id:
             continue

@@ -33,12 +33,14 @@ from agent.contract import (
 )
 from launcher.aws import Aws
 from launcher.clock import Clock
-from launcher.errors import AlreadyThere, NotThere, UserError
+from launcher.errors import AlreadyThere, NotThere, Unreadable
 from launcher.plan import JSON_TYPE
 from launcher.store import Store, StoredObject
 
 LAUNCHER: Final = "launcher"
 """Who has claimed a run that no machine will run."""
+_NEWER: Final = "schema_version: written by a newer"
+"""How the contract's problem with a file of a later schema version begins."""
 M = TypeVar("M", RunSpec, RunStatus, Claim)
 
 
@@ -84,7 +86,7 @@ class RunBook:
 
         Raises:
             NotThere: there is none.
-            UserError: it is not what the contract says.
+            Unreadable: it is not what the contract says.
         """
         return self._read(RunStatus, run_id, STATUS)
 
@@ -100,7 +102,7 @@ class RunBook:
 
         Raises:
             NotThere: there is none.
-            UserError: it is not what the contract says.
+            Unreadable: it is not what the contract says.
         """
         return self._read(RunSpec, run_id, SPEC)
 
@@ -190,7 +192,12 @@ class RunBook:
         try:
             return parse(model, body)
         except ContractError as error:
-            raise UserError(
+            if any(problem.startswith(_NEWER) for problem in error.problems):
+                raise Unreadable(
+                    f"{self.store.uri(key)} was written by a newer solorun than this one",
+                    hint="Update solorun on this computer",
+                ) from None
+            raise Unreadable(
                 f"{self.store.uri(key)} is not what solorun wrote",
                 hint="Somebody or something changed it; the run's other files are under the same prefix",
                 problems=error.problems,

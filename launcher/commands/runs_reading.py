@@ -57,7 +57,10 @@ def list_(
     wanted = set(state or ())
 
     def visit(place: Place) -> None:
-        stored = newest(place.book, lambda status: _may_be_shown(status, compute_env, wanted), limit)
+        def accept(status: RunStatus) -> bool:
+            return _may_be_shown(status, compute_env, wanted)
+
+        stored = newest(place.book, accept, limit, console.say)
         seen = observe(stored, place.machines, settings.clock)
         lists.append([status for status in seen if not wanted or status.state in wanted])
 

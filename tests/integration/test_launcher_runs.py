@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_the_newest_twenty_of_ten_thousand_take_few_calls(kit: Kit) -> None:
     calls: list[str] = []
     aws = connect(ComputeEnvs(kit.folder / "config").get("main"), lambda: None)
     aws.s3.meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
-    shown = newest(RunBook(aws, kit.work_dir), lambda _: True, 20)
+    shown = newest(RunBook(aws, kit.work_dir), lambda _: True, 20, print)
     assert [status.run_id for status in shown] == ids[:-21:-1]
     assert len(calls) <= 25
     assert calls.count("ListObjectsV2") == 1
@@ -86,6 +87,7 @@ def test_runs_are_listed_newest_first_over_all_compute_environments(kit: Kit) ->
     kit.add_compute_env("second")
     kit.add_compute_env("here", "--local")
     kit.submit("-n", "older", "-c", "main")
+    kit.clock.shift += timedelta(seconds=1)  # ids sort by the second
     kit.submit("-n", "newer", "-c", "second")
     kit.report(kit.ok("runs", "view", "newer", "--json").json()["run_id"], RunState.RUNNING)
     result = kit.ok("runs", "list")
@@ -171,3 +173,31 @@ def test_a_status_that_somebody_destroyed_is_said(kit: Kit) -> None:
     assert result.code == 2
     assert "status.json is not what solorun wrote" in result.err
     assert "state: Field required" in result.err
+
+
+def test_a_status_that_cannot_be_read_does_not_hide_the_other_runs(kit: Kit) -> None:
+    """The list shows the rest, and says on stderr what is left out and why."""
+    kit.submit("-n", "good")
+    mangled = kit.submit("-n", "mangled")["run_id"]
+    kit.put(mangled, contract.STATUS, "{")
+    result = kit.ok("runs", "list", "--json")
+    assert [item["name"] for item in result.json()] == ["good"]
+    assert f"{mangled}/status.json is not what solorun wrote" in result.err
+    assert "1 run" in result.err
+    assert mangled in kit("runs", "view", "2").err
+
+
+def test_a_status_of_a_newer_solorun_says_to_update(kit: Kit) -> None:
+    """Not that somebody changed it: the hint is another."""
+    run_id = kit.submit("-n", "later")["run_id"]
+    kit.put(
+        run_id,
+        contract.STATUS,
+        json.dumps({**json.loads(kit.status(run_id).model_dump_json()), "schema_version": 999}),
+    )
+    result = kit("runs", "view", "later")
+    assert result.code == 2
+    assert "newer solorun" in result.err
+    assert "Update solorun" in result.err
+    assert "changed it" not in result.err
+    assert "Update solorun" in kit.ok("runs", "list").err
