@@ -130,6 +130,15 @@ class Machine:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def run_folder(self) -> Path | None:
+        """The folder of the run that this machine claimed; None where it claimed none, though another may have."""
+        metadata = self.metadata()
+        pointer = pointer_of(metadata.user_data) if metadata else None
+        if pointer is None or self._site.runs.claimed_by(pointer) != self.instance.id:
+            return None
+        facts = self._site.runs.facts(pointer)
+        return self._site.place.folder.scratch / facts.session_id if facts else None
+
     # --- its own thread
 
     def _live(self) -> None:
@@ -252,7 +261,7 @@ class Machine:
     def _clear_disk(self) -> None:
         """Take the run's folder off the disk, at once; the supervisor removes what is in the trash."""
         shutil.rmtree(self.folder.temporary, ignore_errors=True)
-        folder = self._run_folder()
+        folder = self.run_folder()
         if folder is None or not folder.exists():
             return
         target = self._site.place.folder.trash / f"{folder.name}-{self.instance.id}"
@@ -260,15 +269,6 @@ class Machine:
             folder.rename(target)
         except OSError as error:
             log.error("%s: %s stays: %s", self.instance.id, folder, error)
-
-    def _run_folder(self) -> Path | None:
-        """The folder of the run that this machine claimed: another machine's is none of its business."""
-        metadata = self.metadata()
-        pointer = pointer_of(metadata.user_data) if metadata else None
-        if pointer is None or self._site.runs.claimed_by(pointer) != self.instance.id:
-            return None
-        facts = self._site.runs.facts(pointer)
-        return self._site.place.folder.scratch / facts.session_id if facts else None
 
 
 class _HardCap:

@@ -17,6 +17,7 @@ from launcher.localcloud.fleet import End, Instance
 from launcher.localcloud.keys import KeyRing
 from launcher.localcloud.machine import Machine, MachineState, Site
 from launcher.localcloud.metadata_values import InstanceMetadata, Interruption
+from launcher.localcloud.runs import pointer_of
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +143,35 @@ class Supervisor:
     def _boot(self, instance: Instance, before: Machine | None) -> None:
         if before is not None and not before.join(0):
             return  # still on its way down; the next look finds it off
+        if self._waits_for_disk(instance):
+            return
         secret = before.secret if before else secrets.token_urlsafe(16)
         credentials = before.credentials if before else self._keys.make_temporary()
         machine = Machine(self._site, instance, secret, credentials)
         with self._lock:
             self._machines[instance.id] = self._by_secret[secret] = machine
+
+    def _waits_for_disk(self, instance: Instance) -> bool:
+        """Whether the session's folder is still that of another machine, which will clear it as it goes off.
+
+        A relaunched run has its predecessor's session. In EC2 it has a disk of its own; here the next look boots it.
+        """
+        metadata = self._site.fleet.metadata(instance.id)
+        pointer = pointer_of(metadata.user_data) if metadata else None
+        # The agent itself leaves a run alone that somebody else has claimed.
+        if pointer is None or self._site.runs.claimed_by(pointer) is not None:
+            return False
+        facts = self._site.runs.facts(pointer)
+        if facts is None:
+            return False
+        folder = self._site.place.folder.scratch / facts.session_id
+        with self._lock:
+            machines = list(self._machines.values())
+        return any(
+            other.state is not MachineState.OFF and other.run_folder() == folder
+            for other in machines
+            if other.instance.id != instance.id
+        )
 
     def _empty_trash(self) -> None:
         """Remove what machines left on their disk. It may need a container, so nobody waits for it."""
