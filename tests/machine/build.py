@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -77,23 +77,44 @@ def _files(folder: str) -> list[Path]:
     return sorted(p for p in (REPOSITORY / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
 
-def _kept(folder: Path, kind: str, sources: Iterable[str | Path], make: object) -> Path:
+def _kept(folder: Path, kind: str, sources: Iterable[str | Path], make: Callable[[Path], None]) -> Path:
     """The folder of this kind that was made from `sources`; older ones go."""
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes() if isinstance(source, Path) else source.encode())
     kept = folder / f"{kind}-{digest.hexdigest()[:16]}"
-    if kept.exists():
-        return kept
-    for old in folder.glob(f"{kind}-*"):
-        shutil.rmtree(old)
-    print(f"building {kept.relative_to(REPOSITORY)}", file=sys.stderr, flush=True)
-    made = folder / f"unfinished-{kind}"
-    shutil.rmtree(made, ignore_errors=True)
-    assert callable(make)
-    make(made)
-    made.rename(kept)
+    if not kept.exists():
+        for old in folder.glob(f"{kind}-*"):
+            _remove_unused(old)
+        print(f"building {kept.relative_to(REPOSITORY)}", file=sys.stderr, flush=True)
+        made = folder / f"unfinished-{kind}"
+        shutil.rmtree(made, ignore_errors=True)
+        make(made)
+        made.rename(kept)
+    _hold(kept)
     return kept
+
+
+_held: dict[Path, int] = {}
+"""What this process uses until it ends, by an open and locked file descriptor."""
+
+
+def _hold(kept: Path) -> None:
+    if kept not in _held:
+        _held[kept] = os.open(kept, os.O_RDONLY)
+        fcntl.flock(_held[kept], fcntl.LOCK_SH)
+
+
+def _remove_unused(old: Path) -> None:
+    """Remove an older folder; not where machines of another process run from it, or this one's do."""
+    descriptor = os.open(old, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(old)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def _make_base(made: Path) -> None:
@@ -122,8 +143,18 @@ def _make_wheels(made: Path) -> None:
 
 def wheel(folder: Path = FOLDER) -> Path:
     """The project's own wheel."""
-    out = folder / "wheel"
-    shutil.rmtree(out, ignore_errors=True)
+    sources = [*_files("agent"), *_files("launcher"), REPOSITORY / "pyproject.toml"]
+    with (folder / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return next(_kept(folder, "wheel", sources, _make_wheel).glob("*.whl"))
+
+
+def wheel_in(root: Path) -> Path:
+    """The wheel that a root was made with: the launcher's part of it may be newer by now, and is of no account."""
+    return next(root.glob("opt/solorun/*.whl"))
+
+
+def _make_wheel(made: Path) -> None:
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     # From a copy: setuptools leaves files beside its sources, and takes up old ones.
     with tempfile.TemporaryDirectory() as copy:
@@ -133,17 +164,8 @@ def wheel(folder: Path = FOLDER) -> Path:
             )
         shutil.copy(REPOSITORY / "pyproject.toml", copy)
         # One content, one wheel: files have no time in it.
-        _run(
-            "env",
-            "SOURCE_DATE_EPOCH=1767225600",
-            *pip,
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            str(out),
-            copy,
-        )
-    return next(out.glob("*.whl"))
+        fixed = ["env", "SOURCE_DATE_EPOCH=1767225600", *pip]
+        _run(*fixed, "--no-deps", "--no-build-isolation", "-w", str(made), copy)
 
 
 def _make_root(made: Path, base: Path, wheels: Path) -> None:
@@ -163,6 +185,7 @@ def _make_docker(made: Path, root: Path, wheels: Path) -> None:
         play(
             machine.leader,
             variables={
+                "run_agent_wheel": str(wheel_in(root)),
                 "run_agent_wheelhouse": str(wheels),
                 "nextflow_image": NEXTFLOW_IMAGE,
                 "nextflow_image_archive": str(archive),
@@ -183,7 +206,7 @@ def play(
         RuntimeError: a task failed; with Ansible's own words.
     """
     given = {
-        "run_agent_wheel": str(wheel()),
+        **({} if "run_agent_wheel" in variables else {"run_agent_wheel": str(wheel())}),
         **_VARIABLES,
         **variables,
         "within_pid": pid,

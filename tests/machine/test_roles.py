@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from launcher.catalog import NEXTFLOW_IMAGE
-from tests.machine.build import play
+from tests.machine.build import play, wheel_in
 from tests.machine.conftest import Boot
-from tests.machine.machine import Machine
+from tests.machine.machine import Image, Machine
 
 VARIABLES = {"nextflow_image": NEXTFLOW_IMAGE}
 
@@ -19,11 +19,12 @@ def ready(boot: Boot) -> Machine:
     return machine
 
 
-def test_a_second_run_changes_nothing(boot: Boot) -> None:
+def test_a_second_run_changes_nothing(image: Image, boot: Boot) -> None:
     """The roles find everything as they left it; asking first (`--check`) works too, and says the same."""
     machine = ready(boot)
-    assert play(machine.leader, variables=VARIABLES, options=("--check",)) == []
-    assert play(machine.leader, variables=VARIABLES) == []
+    variables = {"run_agent_wheel": str(wheel_in(image.root)), **VARIABLES}
+    assert play(machine.leader, variables=variables, options=("--check",)) == []
+    assert play(machine.leader, variables=variables) == []
 
 
 def test_a_sealed_machine_has_nothing_of_its_maker(boot: Boot) -> None:
