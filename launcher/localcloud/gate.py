@@ -5,6 +5,7 @@ A WSGI application around another one.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import logging
@@ -53,7 +54,7 @@ class Gate:
         self._supervisor = supervisor
         self._control_token = control_token
         self._cloud_id = cloud_id
-        self._run_instances = threading.Lock()
+        self._starting = threading.Lock()
         self._answered: dict[tuple[str, str], _Answer] = {}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -74,12 +75,21 @@ class Gate:
     # --- EC2
 
     def _ec2(self, environ: Environ, region: str, start_response: StartResponse) -> Iterable[bytes]:
-        """RunInstances is idempotent by its ClientToken in EC2, and not in moto."""
         form = _form(environ)
+        action = form.get("Action", [""])[0]
         token = form.get("ClientToken", [""])[0]
-        if form.get("Action") != ["RunInstances"] or not token:
-            return self._application(environ, start_response)
-        with self._run_instances:
+        if action == "RunInstances" and token:
+            return self._run_instances_once(environ, region, token, start_response)
+        if action == "GetConsoleOutput":
+            console = self._supervisor.console(form.get("InstanceId", [""])[0])
+            return _with_console(_Answer.of(self._application, environ), console)(start_response)
+        return self._application(environ, start_response)
+
+    def _run_instances_once(
+        self, environ: Environ, region: str, token: str, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """RunInstances is idempotent by its ClientToken in EC2, and not in moto."""
+        with self._starting:
             answer = self._answered.get((region, token))
             if answer is None:
                 answer = _Answer.of(self._application, environ)
@@ -110,8 +120,8 @@ class _Answer:
 
     def __init__(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
         self.status = status
-        self._headers = headers
-        self._body = body
+        self.headers = headers
+        self.body = body
 
     @classmethod
     def of(cls, application: Application, environ: Environ) -> _Answer:
@@ -124,8 +134,18 @@ class _Answer:
         return cls(started[0][0], list(started[0][1]), whole)
 
     def __call__(self, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(self.status, self._headers)
-        return [self._body]
+        start_response(self.status, self.headers)
+        return [self.body]
+
+
+def _with_console(answer: _Answer, console: bytes | None) -> _Answer:
+    """GetConsoleOutput with a machine's own console in place of moto's sample; without output where it has none."""
+    if not answer.status.startswith("200"):
+        return answer
+    output = b"<output>" + base64.b64encode(console) + b"</output>" if console is not None else b""
+    body = re.sub(rb"<output>[^<]*</output>", output, answer.body)
+    headers = [(name, value) for name, value in answer.headers if name.lower() != "content-length"]
+    return _Answer(answer.status, [*headers, ("Content-Length", str(len(body)))], body)
 
 
 def _signed_by(environ: Environ) -> tuple[str, str, str]:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 1.0
 """Instances are looked at after every EC2 request; this often even when there was none."""
+_CONSOLE_BYTES: Final = 64 * 1024
 _LIVE: Final = ("pending", "running")
 
 
@@ -98,6 +99,15 @@ class Supervisor:
         with self._lock:
             machines = list(self._machines.values())
         return [self._report(machine) for machine in machines]
+
+    def console(self, instance_id: str) -> bytes | None:
+        """The end of what a machine wrote to its console, 64 KiB as in EC2; None where there is no such machine."""
+        with self._lock:
+            machine = self._machines.get(instance_id)
+        try:
+            return machine.folder.console.read_bytes()[-_CONSOLE_BYTES:] if machine else None
+        except FileNotFoundError:
+            return None
 
     def interrupt(self, instance_id: str, seconds: float) -> Interruption | None:
         """Give a machine the Spot notice; a second one changes nothing.
