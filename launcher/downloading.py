@@ -156,9 +156,12 @@ def _same(stored: StoredObject, path: Path) -> bool:
         return False
     if found.st_size != stored.size:
         return False
+    # uploaded in parts, or encrypted with a KMS key: the ETag is no MD5 of the content, but our downloads carry
+    # the object's time
+    if int(found.st_mtime) == int(stored.modified.timestamp()):
+        return True
     if "-" in stored.etag:
-        # uploaded in parts: the ETag is no MD5 of the content, but our downloads carry the object's time
-        return int(found.st_mtime) == int(stored.modified.timestamp())
+        return False
     with path.open("rb") as file:
         return (
             hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == stored.etag
