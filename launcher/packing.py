@@ -20,6 +20,7 @@ from launcher.text import size
 
 MAX_BYTES: Final = 100 * 1024 * 1024
 """Of the files before compression: a pipeline is scripts; data belongs in S3."""
+_GIT_PATIENCE_S: Final = 60
 _NEVER_AT_TOP: Final = frozenset({"work", ".DS_Store"})
 _NEVER: Final = frozenset({".git", "__pycache__"})
 
@@ -58,8 +59,8 @@ def pack(folder: Path, *, max_bytes: int = MAX_BYTES) -> Bundle:
     Modification times are kept: Nextflow's cache looks at them.
 
     Raises:
-        UserError: a file cannot be read, a link leads out of the folder, or the files are larger than
-            `max_bytes` together.
+        UserError: a file cannot be read, a link leads out of the folder, the files are larger than
+            `max_bytes` together, or git refuses to list the files of its repository.
     """
     names = _listed(folder)
     _check_size(folder, names, max_bytes)
@@ -79,10 +80,43 @@ def pack(folder: Path, *, max_bytes: int = MAX_BYTES) -> Bundle:
 def _listed(folder: Path) -> list[str]:
     tracked = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
     if tracked is None:
+        _check_no_repository(folder)
         names = _walked(folder)
     else:
         names = sorted(set(_with_submodules(folder, [os.fsdecode(n) for n in tracked.split(b"\0") if n])))
     return [name for name in names if _wanted(name) and _is_packable(folder / name)]
+
+
+def _check_no_repository(folder: Path) -> None:
+    """Where git refuses its own repository, nobody knows what it ignores: sending all of it would be a surprise.
+
+    Raises:
+        UserError: there is a repository, and git will not list its files.
+    """
+    root = folder.resolve()
+    # git looks upwards too, and stops where another file system begins
+    device = root.stat().st_dev
+    above = (parent for parent in (root, *root.parents) if parent.stat().st_dev == device)
+    if not any(_is_repository(parent / ".git") for parent in above):
+        return
+    try:
+        done = _run_git(folder, "ls-files", "--", ".")
+        said = done.stderr.decode(errors="replace").strip()
+    except subprocess.TimeoutExpired:
+        said = f"it did not answer within {_GIT_PATIENCE_S} s"
+    except OSError:
+        # no git on this computer
+        return
+    raise UserError(
+        f"git cannot list the files of {folder}, so what it ignores is not known",
+        hint=f"Mend what git says, then look at it again: git -C {folder} status",
+        problems=tuple(said.splitlines()),
+    )
+
+
+def _is_repository(path: Path) -> bool:
+    """Whether a `.git` is a repository's own folder, or the file that leads to it (worktrees, submodules)."""
+    return path.is_file() or (path / "HEAD").is_file()
 
 
 def _with_submodules(folder: Path, names: list[str]) -> Iterator[str]:
@@ -175,9 +209,13 @@ def _add(archive: tarfile.TarFile, folder: Path, name: str) -> None:
 def _git(folder: Path, *arguments: str) -> bytes | None:
     """What git prints, or None where there is no git, no repository, or it refuses."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, check=False, timeout=60
-        )
+        done = _run_git(folder, *arguments)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, check=False, timeout=_GIT_PATIENCE_S
+    )

@@ -93,6 +93,18 @@ def test_in_git_what_is_ignored_stays_at_home(folder: Path) -> None:
     assert pipeline.source.folder == "flow"
 
 
+def test_a_repository_that_git_refuses_is_not_sent_whole(folder: Path) -> None:
+    """What git ignores is then not known: its own words are shown, and nothing is packed."""
+    git(folder, "init", "-q")
+    (folder / ".gitignore").write_text("*.bam\n")
+    (folder / "data.bam").write_text("large")
+    (folder / ".git" / "config").write_text("[core\n")
+    for inner in (folder, folder / "bin"):
+        with pytest.raises(UserError, match="git cannot list") as caught:
+            pack(inner)
+        assert "bad config" in "".join(caught.value.problems)
+
+
 def test_a_folder_within_a_repository_is_packed_alone(folder: Path) -> None:
     """Names are relative to the folder, and files beside it stay at home."""
     root = folder.parent
