@@ -81,7 +81,7 @@ def launcher(
 
     \b
     With AWS:
-      launcher compute-envs add main --region eu-west-1 --work-dir s3://my-bucket/solorun
+      launcher compute-envs add main --region eu-west-1 --work-dir s3://my-bucket/solorun --instance-profile solorun
       launcher run https://github.com/nextflow-io/hello -c main --follow
     """
 

@@ -218,8 +218,8 @@ class ComputeEnvs:
         if not names:
             raise UserError(
                 "There is no compute environment yet",
-                hint="Make one: launcher compute-envs add NAME --region REGION --work-dir s3://BUCKET/PATH; "
-                "without an AWS account: launcher local up",
+                hint="Make one: launcher compute-envs add NAME --region REGION --work-dir s3://BUCKET/PATH "
+                "--instance-profile PROFILE; without an AWS account: launcher local up",
             )
         raise UserError(
             f"Which compute environment? There are several: {', '.join(names)}",

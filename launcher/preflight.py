@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from launcher.catalog import NEXTFLOW_IMAGE
+from launcher.compute_envs import ComputeEnv
 from launcher.errors import UserError
 from launcher.machines import MachineImage
 from launcher.places import Place
@@ -40,6 +41,20 @@ def check_docker(environ: Mapping[str, str], image: str) -> None:
             )
 
 
+def check_instance_profile(ce: ComputeEnv) -> None:
+    """On AWS a machine without one could not even read its run spec, unless its image brings credentials.
+
+    Raises:
+        UserError: there is none, and the machine image is the published one, which brings no credentials.
+    """
+    if not ce.local and ce.instance_profile is None and ce.image_id is None:
+        raise UserError(
+            f"The compute environment {ce.name} has no instance_profile: its machines could not read their run specs",
+            hint="Make an instance profile (docs/aws.md says what it must allow), and name it in the compute "
+            "environment's file: instance_profile: NAME",
+        )
+
+
 def check(place: Place, settings: Settings) -> Preflight:
     """Ask for everything side by side.
 
@@ -58,6 +73,7 @@ def check(place: Place, settings: Settings) -> Preflight:
         pool.submit(lambda: place.aws.ec2)
         errors = [future.exception() for future in (bucket, image, owner, local) if future is not None]
     problems = Problems()
+    problems.attempt(lambda: check_instance_profile(place.ce))
     said: set[str] = set()
     for error in errors:
         if error is None:

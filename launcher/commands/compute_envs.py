@@ -62,7 +62,7 @@ def add(
     ] = None,
     instance_profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME|ARN", help="What the machine may do in AWS. Default: none."),
+        typer.Option(metavar="NAME|ARN", help="What the machine may do in AWS; runs need it. Default: none."),
     ] = None,
     key_pair: Annotated[
         str | None, typer.Option(metavar="NAME", help="EC2 key pair for SSH. Default: none.")
@@ -110,7 +110,7 @@ def add(
     \b
     Examples:
       launcher compute-envs add main --region eu-west-1 --work-dir s3://my-bucket/solorun --instance-profile solorun
-      launcher compute-envs add arm --region us-east-1 --work-dir s3://my-bucket/arm --arm64 --subnet subnet-0a1b
+      launcher compute-envs add arm --region us-east-1 --work-dir s3://my-bucket/arm --instance-profile solorun --arm64
     """
     envs = ComputeEnvs(settings_of(ctx).config_dir)
     given: dict[str, Any] = {

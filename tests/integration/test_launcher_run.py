@@ -226,6 +226,11 @@ def _unpublished(kit: Kit) -> list[str]:
     return [str(kit.pipeline()), "-c", "graviton"]
 
 
+def _no_profile(kit: Kit) -> list[str]:
+    kit.ok("compute-envs", "add", "bare", "--region", REGION, "--work-dir", kit.work_dir)
+    return [str(kit.pipeline()), "-c", "bare"]
+
+
 def _unknown_image(kit: Kit) -> list[str]:
     kit.add_compute_env("own-image", "--image-id", "ami-00000000000000000")
     return [str(kit.pipeline()), "-c", "own-image"]
@@ -266,6 +271,7 @@ BAD_INPUT: list[tuple[str, Callable[[Kit], list[str]], tuple[str, ...]]] = [
     ("instance type of the other kind", _with("--instance-type", "m6gd.large"), ("arm64",)),
     ("disk too small", _with("--boot-disk-gb", "1"), ("out of range",)),
     ("no machine image published", _unpublished, ("/solorun/ami/latest/arm64/image_id",)),
+    ("no instance profile", _no_profile, ("bare has no instance_profile", "docs/aws.md")),
     ("machine image that does not exist", _unknown_image, ("no machine image ami-00000000000000000",)),
     ("local cloud down", _local_cloud_down, ("not up", "launcher local up")),
     ("unknown option", _with("--nonsense"), ("--nonsense",)),

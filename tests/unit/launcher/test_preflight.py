@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UserError
-from launcher.preflight import check_docker
+from launcher.preflight import check_docker, check_instance_profile
+from tests.unit.launcher.test_plan import CE
 
 
 def test_a_docker_that_does_not_run_is_told_before_a_run_is_written(tmp_path: Path) -> None:
@@ -25,3 +26,12 @@ def test_a_computer_without_docker_is_told_how_to_get_it(tmp_path: Path) -> None
     environ = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock", "PATH": str(tmp_path)}
     with pytest.raises(UserError, match="not installed"):
         check_docker(environ, "any")
+
+
+def test_a_machine_that_could_not_read_its_spec_is_not_started() -> None:
+    """On AWS an instance profile is needed, unless an image of one's own may bring credentials."""
+    with pytest.raises(UserError, match="no instance_profile") as caught:
+        check_instance_profile(CE)
+    assert "instance_profile: NAME" in caught.value.hint
+    for change in ({"instance_profile": "solorun"}, {"image_id": "ami-12345678"}, {"local": True}):
+        check_instance_profile(CE.model_copy(update=change))
