@@ -6,12 +6,12 @@
 params.samples = 3
 params.depth   = 40
 params.seed    = 11
-params.genome  = null   // FASTA; null: phage lambda, which is in the container image
+params.genome  = null   // FASTA, in this folder or at an address; null: phage lambda, from the container image
 params.outdir  = 'results'
 
 process GENOME {
     input:
-    val fasta
+    path fasta, stageAs: 'given/*'   // nothing: the one in the container image
     output:
     path 'genome.fa'
     script:
@@ -130,7 +130,9 @@ process REPORT {
 workflow {
     samples = Channel.of(1..(params.samples as int)).map { n -> tuple("sample_$n", (params.seed as int) + n) }
 
-    genome = GENOME(params.genome ?: '')
+    // a name without an address is that of a file beside this one
+    where = params.genome ==~ '(/|\\w+:).*' ? params.genome : "$projectDir/${params.genome}"
+    genome = GENOME(params.genome ? file(where, checkIfExists: true) : [])
     index = INDEX(genome)
     SIMULATE(samples.combine(genome))
     aligned = ALIGN(SIMULATE.out.reads.combine(index))
