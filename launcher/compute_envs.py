@@ -24,7 +24,6 @@ from launcher.errors import NotThere, UserError
 from launcher.text import did_you_mean, parse_duration
 
 NAME_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?$"
-Bucket = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Script = Annotated[str, StringConstraints(max_length=1024)]
 
 
@@ -42,8 +41,6 @@ class ComputeEnv(BaseModel):
     """Runs are kept under it. Its bucket is in the same region."""
     profile: str | None = None
     """The AWS profile to use; where None, the AWS SDK's own choice."""
-    allow_buckets: tuple[Bucket, ...] = ()
-    """Buckets that runs may read and write, besides the work dir's."""
     arm64: bool = False
     instance_type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$")] | None = None
     """m5d.large where None, m6gd.large with arm64."""
@@ -142,7 +139,6 @@ def build(values: dict[str, Any], where: str) -> ComputeEnv:
 _FORMS: Final = {
     "name": "lower-case letters and digits, with - or _ between them; at most 64 characters",
     "work_dir": "written like s3://BUCKET/PATH",
-    "allow_buckets": "a bucket's name alone, without s3://",
     "instance_type": "written like m5d.large",
     "image_id": "written like ami-0123456789abcdef0",
     "subnets": "written like subnet-0123456789abcdef0",

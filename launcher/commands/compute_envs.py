@@ -84,12 +84,6 @@ def add(
             "tasks' alone. May be repeated. Default: none.",
         ),
     ] = None,
-    allow_bucket: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="BUCKET", help="Another bucket that runs may use. May be repeated. Default: none."
-        ),
-    ] = None,
     pre_run: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Script before Nextflow, up to 1024 bytes. Default: none."),
@@ -119,7 +113,6 @@ def add(
         "region": region,
         "work_dir": work_dir,
         "profile": profile,
-        "allow_buckets": tuple(bucket.removeprefix("s3://").rstrip("/") for bucket in allow_bucket or ()),
         "arm64": arm64,
         "instance_type": instance_type,
         "image_id": image_id,

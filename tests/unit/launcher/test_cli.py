@@ -127,7 +127,7 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
 def test_compute_environments_by_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Add, list, view, make default, delete: each says what it did, and --json is for programs."""
     add = ["compute-envs", "add", "main", "--region", "eu-west-1", "--work-dir", "s3://bucket/work"]
-    assert call([*add, "--env", "A=1", "--env", "head:B=x=y", "--allow-bucket", "s3://other/"], tmp_path) == 0
+    assert call([*add, "--env", "A=1", "--env", "head:B=x=y"], tmp_path) == 0
     assert call(["compute-envs", "default", "main"], tmp_path) == 0
     capsys.readouterr()
     assert call(["compute-envs", "view", "main"], tmp_path) == 0
@@ -152,7 +152,7 @@ def test_compute_environments_by_commands(tmp_path: Path, capsys: pytest.Capture
         (["--arm64", "--instance-type", "m5d.large"], "instance_type"),
         (["--nextflow-config", "gone.config"], "gone.config"),
         (["--time-limit", "long"], "time_limit"),
-        (["--allow-bucket", "Not_A_Bucket"], "allow_buckets.0"),
+        (["--subnet", "mine"], "subnets.0"),
     ],
 )
 def test_a_wrong_compute_environment_is_not_added(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import launcher
 from launcher import catalog
-from launcher.compute_envs import ComputeEnvs, build
+from launcher.compute_envs import ComputeEnv, ComputeEnvs, build
 from launcher.errors import NotThere, UserError
 
 GOOD: dict[str, Any] = {"name": "main", "region": "eu-west-1", "work_dir": "s3://bucket/work"}
@@ -49,6 +51,13 @@ def test_all_problems_come_at_once_with_their_field_paths(tmp_path: Path) -> Non
         "pre_run_script:",
     ):
         assert field in problems
+
+
+@pytest.mark.parametrize("field", ComputeEnv.model_fields)
+def test_every_field_is_read_somewhere(field: str) -> None:
+    """What a person can set has an effect: a field that nothing reads would be a promise not kept."""
+    sources = [path.read_text() for path in Path(launcher.__path__[0]).rglob("*.py")]
+    assert any(re.search(rf"\b(?:ce|self)\.{field}\b", text) for text in sources)
 
 
 @pytest.mark.parametrize("region", catalog.REGIONS)
