@@ -16,13 +16,13 @@ from packer.release import notes
 from packer.release.packages import parse
 from tests.fakes.s3_server import S3Server
 from tests.integration.lone_machine import eventually
-from tests.integration.packer_machine import Builder, client, packer_version
-from tests.integration.packer_template import Machine as Target
-from tests.integration.packer_template import derived
 from tests.integration.release_kit import moto_pins
 from tests.machine import build
 from tests.machine.fabric import Fabric
 from tests.machine.machine import Image, Machine, booted
+from tests.machine.packer_machine import Builder, client, packer_version
+from tests.machine.packer_template import Machine as Target
+from tests.machine.packer_template import derived
 
 pytestmark = pytest.mark.skipif(
     shutil.which("packer") is None, reason="no Packer on PATH: developer.hashicorp.com/packer/install"

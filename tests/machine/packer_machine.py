@@ -19,8 +19,8 @@ import boto3
 from launcher.catalog import Arch
 from packer.release.building import BuildRequest
 from tests.integration.localcloud_tools import eventually
-from tests.integration.packer_template import ROOT, Machine, derived
 from tests.integration.release_kit import moto_pins
+from tests.machine.packer_template import ROOT, Machine, derived
 
 REGION: Final = "us-east-1"
 IMAGE: Final = "solorun/packer-target:test"

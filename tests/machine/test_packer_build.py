@@ -23,10 +23,10 @@ from packer.release import notes
 from packer.release.plan import Request
 from packer.release.record import Record
 from tests.fakes.s3_server import S3Server
-from tests.integration.packer_machine import REGION, Builder, DerivedPacker, client, machine, prepare
-from tests.integration.packer_template import ROOT
 from tests.integration.release_kit import Account, Maintainer, cleaned, moto_pins
 from tests.integration.test_release import allowed
+from tests.machine.packer_machine import REGION, Builder, DerivedPacker, client, machine, prepare
+from tests.machine.packer_template import ROOT
 
 pytestmark = pytest.mark.skipif(
     shutil.which("packer") is None, reason="no Packer on PATH: developer.hashicorp.com/packer/install"
