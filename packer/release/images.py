@@ -48,7 +48,13 @@ class Images:
             pages = (
                 self._ec2(region).get_paginator("describe_images").paginate(IncludeDeprecated=True, **query)
             )
-            return [_image(item, region) for page in pages for item in page["Images"]]
+            # Of another processor, or of none that EC2 names, is no image of a release.
+            return [
+                _image(item, region)
+                for page in pages
+                for item in page["Images"]
+                if item.get("Architecture") in set(Arch)
+            ]
 
     def named(self, region: str, name: str) -> Image | None:
         """Our image of this name."""

@@ -223,7 +223,12 @@ def operator(url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Kit]
     kit.image = kit.ec2.register_image(
         Name=kit.bucket, Architecture="x86_64", RootDeviceName=catalog.BOOT_DEVICE
     )["ImageId"]
-    kit.client("ssm").put_parameter(
-        Name=catalog.image_parameter(Arch.X86_64), Value=kit.image, Type="String", Overwrite=True
-    )
-    yield kit
+    parameter = catalog.image_parameter(Arch.X86_64)
+    kit.client("ssm").put_parameter(Name=parameter, Value=kit.image, Type="String", Overwrite=True)
+    try:
+        yield kit
+    finally:
+        # Moto is one account for all tests of a session: others publish images there.
+        with suppress(kit.client("ssm").exceptions.ParameterNotFound):
+            kit.client("ssm").delete_parameter(Name=parameter)
+        kit.ec2.deregister_image(ImageId=kit.image)
