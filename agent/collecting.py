@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from agent.artifacts import UploadReport, upload_tree
+from agent.artifacts import UploadProgress, UploadReport, upload_tree
 from agent.clock import Deadline
 from agent.contract import ARTIFACTS, LOGS, MANIFEST, WORKLOAD_LOG, Artifacts, Phase, StopReason
 from agent.errors import AgentError
@@ -193,7 +193,13 @@ def _upload_results(run: OneRun, prepared: Prepared, deadline: Deadline) -> Uplo
         roots=(folder.work, folder.pipeline),
         journal=folder.state / "uploaded",
         manifest=MANIFEST,
+        on_progress=lambda progress: _tell(run, progress),
     )
+
+
+def _tell(run: OneRun, progress: UploadProgress) -> None:
+    """Results may take hours to arrive: the next heartbeat says how far they are."""
+    run.claimed.reporter.note(message=f"Uploading the results: {progress}.")
 
 
 def _artifacts(run: OneRun, prepared: Prepared, report: UploadReport, missing: list[str]) -> Artifacts:

@@ -42,11 +42,5 @@ class SecretUnavailable(AgentError):
     reason = StopReason.SECRET_UNAVAILABLE
 
 
-class DiskFull(AgentError):
-    """There is no room for what the run needs."""
-
-    reason = StopReason.DISK_FULL
-
-
 class DockerError(AgentError):
     """The Docker daemon did not do what was asked."""

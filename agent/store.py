@@ -43,7 +43,6 @@ PARTS_IN_FLIGHT: Final = 4
 CHUNK_BYTES: Final = 1024**2
 """What is read, hashed and handed on at once: it stays in the processor's cache, which larger chunks do not."""
 _MAX_PARTS: Final = 9_000
-_FILES_IN_FLIGHT: Final = 8
 _FAILURES: Final = (BaseError, FileNotFoundError, ValueError)
 """What obstore raises; OSError of the caller's own file is not among them."""
 
@@ -226,31 +225,6 @@ class Store:
             OSError: the file cannot be written.
         """
         asyncio.run(self.fetch(key, path, deadline=deadline))
-
-    def download_tree(self, prefix: str, folder: Path, *, deadline: Deadline | None = None) -> int:
-        """Write every object below `prefix` as a file in `folder`; the number of files.
-
-        Raises:
-            OSError: a file cannot be written.
-            StoreError: also where a key would lead out of `folder`.
-        """
-        start = f"{prefix.rstrip('/')}/" if prefix else ""
-        found = self.list(prefix, deadline=deadline)
-
-        waiting = iter(found)
-
-        async def worker() -> None:
-            for stored in waiting:
-                relative = Path(stored.key[len(start) :])
-                if ".." in relative.parts or not relative.name:
-                    raise StoreError(f"{self.uri(stored.key)} would be written outside of {folder}")
-                await self.fetch(stored.key, folder / relative, deadline=deadline)
-
-        async def fetch_all() -> None:
-            await asyncio.gather(*(worker() for _ in range(_FILES_IN_FLIGHT)))
-
-        asyncio.run(fetch_all())
-        return len(found)
 
     async def send(
         self,

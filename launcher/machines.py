@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -236,11 +235,6 @@ def run_instances_parameters(plan: MachinePlan, subnet: str | None, attempt: int
             "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"},
         }
     return parameters
-
-
-def decoded_user_data(encoded: str) -> str:
-    """User data as DescribeInstanceAttribute gives it back, in clear."""
-    return base64.b64decode(encoded).decode()
 
 
 def _profile_not_known_yet(error: BaseException) -> bool:

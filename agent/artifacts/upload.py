@@ -75,6 +75,12 @@ class UploadProgress:
     bytes: int
     bytes_total: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.files:,} of {self.files_total:,} files, "
+            f"{self.bytes / 1e9:.1f} of {self.bytes_total / 1e9:.1f} GB"
+        )
+
 
 def upload_tree(
     store: Store,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from agent.contract import RunState, RunStatus
+from agent.contract import Phase, RunState, RunStatus
 from launcher import console
 from launcher.clock import Clock
 from launcher.commands.shared import tasks_text
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 
 def progress_text(status: RunStatus, clock: Clock) -> str:
-    """One line: state, what it does, for how long, tasks."""
+    """One line: state, what it does, for how long, tasks, how far the upload is."""
     parts = [f"{status.name}: {status.state}"]
     if not status.state.final and status.state is not RunState.UNKNOWN:
         parts.append(str(status.phase))
         parts.append(between(status.submitted_at, clock.now()))
     parts.append(tasks_text(status))
+    if status.phase is Phase.COLLECT and not status.state.final:
+        parts.append(status.message)
     return " · ".join(part for part in parts if part)
 
 

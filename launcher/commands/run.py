@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from agent.contract import RunState
 from launcher import catalog
 from launcher.commands.launching import After, launch
-from launcher.commands.shared import JsonOption, settings_of
+from launcher.commands.shared import DryRunOption, FollowOption, JsonOption, WaitOption, settings_of
 from launcher.compute_envs import ComputeEnvs
 from launcher.request import Problems, RunArguments, read_request
 
@@ -111,22 +110,9 @@ def run(
             help="A secret by reference, such as DB_KEY=ssm:NAME; may be repeated. Default: none.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; write and start nothing. Default: no.")
-    ] = False,
-    follow: Annotated[
-        bool,
-        typer.Option(
-            "--follow", help="Show the log until the run is over. Ctrl-C leaves it running. Default: no."
-        ),
-    ] = False,
-    wait: Annotated[
-        RunState | None,
-        typer.Option(
-            case_sensitive=False,
-            help="Wait until the run was in this state; exit 0 only then. Default: do not wait.",
-        ),
-    ] = None,
+    dry_run: DryRunOption = False,
+    follow: FollowOption = False,
+    wait: WaitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a pipeline on a machine of its own.

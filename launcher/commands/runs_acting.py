@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from agent.contract import RunState, RunStatus
+from agent.contract import RunStatus
 from launcher import console
 from launcher.cancelling import Cancellation, How, wait_until_over
 from launcher.cancelling import cancel as cancel_run
 from launcher.commands.launching import After, launch
 from launcher.commands.shared import (
     ComputeEnvOption,
+    DryRunOption,
+    FollowOption,
     JsonOption,
     RunArgument,
+    WaitOption,
     locate,
     settings_of,
     status_json,
@@ -108,19 +111,9 @@ def relaunch(
     resumable: Annotated[
         bool, typer.Option("--resumable", help="Keep finished tasks in S3. Default: as before.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; write and start nothing. Default: no.")
-    ] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Show the log until the run is over. Default: no.")
-    ] = False,
-    wait: Annotated[
-        RunState | None,
-        typer.Option(
-            case_sensitive=False,
-            help="Wait until the run was in this state; exit 0 only then. Default: do not wait.",
-        ),
-    ] = None,
+    dry_run: DryRunOption = False,
+    follow: FollowOption = False,
+    wait: WaitOption = None,
     compute_env: ComputeEnvOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -24,6 +24,22 @@ ComputeEnvOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", "-o", help="Print JSON instead of text. Default: no.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan; write and start nothing. Default: no.")
+]
+FollowOption = Annotated[
+    bool,
+    typer.Option(
+        "--follow", help="Show the log until the run is over. Ctrl-C leaves it running. Default: no."
+    ),
+]
+WaitOption = Annotated[
+    RunState | None,
+    typer.Option(
+        case_sensitive=False,
+        help="Wait until the run was in this state; exit 0 only then. Default: do not wait.",
+    ),
+]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or its name.")
 ]

@@ -61,12 +61,6 @@ class Images:
         found = self._describe(region, Owners=["self"], Filters=[{"Name": "name", "Values": [name]}])
         return found[0] if found else None
 
-    def of_owner(self, region: str, name: str, owner: str) -> Image | None:
-        """The newest available image of an owner whose name fits; `*` stands for anything."""
-        query = [{"Name": "name", "Values": [name]}, {"Name": "state", "Values": ["available"]}]
-        found = self._describe(region, Owners=[owner], Filters=query)
-        return max(found, key=lambda image: image.created, default=None)
-
     def by_id(self, region: str, image_id: str, *, owner: str = "self") -> Image | None:
         """An owner's image by its id; None where there is none, or it is another's."""
         found = self._describe(region, Owners=[owner], Filters=[{"Name": "image-id", "Values": [image_id]}])

@@ -9,10 +9,8 @@ from datetime import datetime
 from launcher.catalog import Arch
 
 TAG_RELEASE = "solorun:release"
-TAG_RELEASEVER = "solorun:releasever"
 TAG_SOURCE = "solorun:source-ami"
 TAG_SOURCE_NAME = "solorun:source-ami-name"
-TAG_COMMIT = "solorun:git-commit"
 TAG_PACKAGES = "solorun:packages-sha256"
 """The checksum of the package list: ties an image to its notes and bill of materials."""
 

@@ -103,14 +103,6 @@ class FakeStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
 
-    def download_tree(self, prefix: str, folder: Path, *, deadline: Deadline | None = None) -> int:
-        """Write every object below `prefix` as a file in `folder`."""
-        found = self.list(prefix, deadline=deadline)
-        start = f"{prefix.rstrip('/')}/" if prefix else ""
-        for stored in found:
-            self.download(stored.key, folder / stored.key[len(start) :], deadline=deadline)
-        return len(found)
-
     async def send(
         self,
         key: str,

@@ -105,8 +105,6 @@ def test_files_travel_both_ways(store: Store, tmp_path: Path) -> None:
         store.upload(source, f"files/{size}", "application/octet-stream")
         store.download(f"files/{size}", target)
         assert target.read_bytes() == source.read_bytes()
-    assert store.download_tree("files", tmp_path / "tree") == 3
-    assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == ["0", "1", f"{20 * MIB + 17}"]
 
 
 def test_uploading_a_file_that_is_not_there(store: Store, tmp_path: Path) -> None:
@@ -202,14 +200,6 @@ def test_missing_bucket_and_refused_connection(s3: S3Server) -> None:
     nobody = open_store("s3://bucket/x", REGION, endpoint_url="http://127.0.0.1:9", keys=AccessKeys("a", "b"))
     with pytest.raises(StoreError, match="could not be reached"):
         nobody.get("key", deadline=Deadline.after(0.3, SystemClock()))
-
-
-def test_download_tree_stays_in_its_folder(s3: S3Server, tmp_path: Path) -> None:
-    """A key that leads upwards is never written outside of the folder."""
-    s3.client.put_object(Bucket=s3.bucket, Key="runs/evil/../../outside", Body=b"x")
-    with pytest.raises(StoreError):
-        s3.store("runs/evil").download_tree("", tmp_path / "in")
-    assert not (tmp_path / "outside").exists()
 
 
 def test_copy_within_the_bucket(s3: S3Server) -> None:

@@ -2,196 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
-from typing import cast
 
 import pytest
 
-from agent import collecting
 from agent.clock import SystemClock
 from agent.container_plan import ContainerPlan
-from agent.containers import Containers
 from agent.contract import (
     AGENT_LOG,
-    CLAIM,
     SPEC,
     STATUS,
     STOP,
     WORKLOAD_LOG,
-    Claim,
-    PipelineSource,
-    PipelineWorkload,
-    RunPointer,
-    RunSpec,
-    RunState,
-    RunStatus,
     SecretRef,
     SecretStore,
     StopReason,
     StopRequest,
-    parse,
 )
-from agent.errors import DockerError, SecretUnavailable, StoreError
-from agent.folder import RunFolder
-from agent.journal import Exited, Journal, Started
-from agent.logs.agentlog import AgentLog
-from agent.logs.sink import Denied, Receipt
-from agent.machine import Machine
-from agent.metadata import MetadataService, SpotNotice
-from agent.pulse import Notifier, Pulse
-from agent.run import AgentExit, live
-from agent.secret_values import SecretReader
-from agent.store import Store
-from agent.world import World
+from agent.errors import DockerError, StoreError
+from agent.journal import Exited, Started
+from agent.metadata import SpotNotice
+from agent.run import AgentExit
 from tests.fakes.containers import FakeContainers, Program
-from tests.fakes.log_sink import FakeSink
-from tests.fakes.store import FakeBucket, FakeStore
-
-NOW = SystemClock().now()
-RUN_ID = "20260101t120000-abcdef"
-PREFIX = f"s3://bucket/.solorun/runs/{RUN_ID}"
-IMAGE = "head:1"
-INSTANCE = "i-mine"
-
-
-class Metadata:
-    """The metadata service of one machine."""
-
-    def __init__(self) -> None:
-        self.pointer: bytes | None = (
-            RunPointer(run_id=RUN_ID, prefix=PREFIX, region="eu-west-1", log_group="/solorun")
-            .model_dump_json()
-            .encode()
-        )
-        self.notice: SpotNotice | None = None
-
-    def user_data(self) -> bytes | None:
-        return self.pointer
-
-    def instance_id(self) -> str:
-        return INSTANCE
-
-    def region(self) -> str:
-        return "eu-west-1"
-
-    def spot_action(self) -> SpotNotice | None:
-        return self.notice
-
-
-class Vault:
-    """A secret store that knows one secret."""
-
-    def read(self, ref: SecretRef) -> str:
-        if ref.id != "/known":
-            raise SecretUnavailable(f"{ref.id} is not there.")
-        return "the-secret-value"
-
-
-@dataclass
-class Stage:
-    """A machine with a run, its outside under the test's control."""
-
-    scratch: Path
-    agent_log: AgentLog
-    bucket: FakeBucket = field(default_factory=FakeBucket)
-    containers: FakeContainers = field(
-        default_factory=lambda: FakeContainers(programs={(): Program()}, images={IMAGE})
-    )
-    metadata: Metadata = field(default_factory=Metadata)
-    sink: FakeSink = field(default_factory=FakeSink)
-    shutdowns: int = 0
-    open_containers: Callable[[], FakeContainers] | None = None
-
-    @property
-    def store(self) -> FakeStore:
-        return FakeStore(self.bucket, f".solorun/runs/{RUN_ID}")
-
-    def submit(self, **fields: object) -> RunSpec:
-        """Write what the launcher writes."""
-        spec = RunSpec.model_validate(
-            {
-                "run_id": RUN_ID,
-                "name": "a_run",
-                "owner": "ada",
-                "compute_env": "lab",
-                "region": "eu-west-1",
-                "work_dir": "s3://bucket",
-                "log_group": "/solorun",
-                "container_image": IMAGE,
-                "time_limit_s": 3600,
-                "submitted_at": NOW,
-                "workload": PipelineWorkload(
-                    source=PipelineSource(repository="lab/pipeline"),
-                    session_id="0b7c5e2e-3f0c-4c11-9a39-5d4d3c1d2f10",
-                ),
-                **fields,
-            }
-        )
-        status = RunStatus(
-            run_id=RUN_ID, name="a_run", state=RunState.SUBMITTED, submitted_at=NOW, heartbeat_at=NOW
-        )
-        self.store.put(SPEC, spec.model_dump_json().encode())
-        self.store.put(STATUS, status.model_dump_json().encode())
-        return spec
-
-    @property
-    def journal(self) -> Journal:
-        """The journal of the run, as an agent before this one left it."""
-        folder = RunFolder(self.scratch / "0b7c5e2e-3f0c-4c11-9a39-5d4d3c1d2f10")
-        folder.create()
-        return Journal(folder.state)
-
-    def claim(self, instance_id: str) -> None:
-        """Somebody has claimed the run."""
-        claim = Claim(run_id=RUN_ID, claimed_by=instance_id, claimed_at=NOW)
-        self.store.put(CLAIM, claim.model_dump_json().encode())
-
-    def live(self) -> AgentExit:
-        """The agent's whole life on this machine."""
-
-        def power_off() -> None:
-            self.shutdowns += 1
-
-        opened = self.open_containers or (lambda: self.containers)
-        return live(
-            World(
-                metadata=cast(MetadataService, self.metadata),
-                open_store=lambda uri: cast(Store, FakeStore(self.bucket, uri.removeprefix("s3://bucket/"))),
-                open_containers=lambda: cast(Containers, opened()),
-                open_sink=lambda _pointer: self.sink,
-                open_secret_reader=lambda _region: cast(SecretReader, Vault()),
-                agent_log=self.agent_log,
-                ship_agent_log=lambda _pointer: None,
-                machine=Machine(cpus=2, memory_bytes=8 << 30),
-                scratch=self.scratch,
-                clock=SystemClock(),
-                pulse=Pulse(Notifier(None), None, SystemClock()),
-                tell_machine=lambda _spec, _left: None,
-                power_off=power_off,
-            )
-        )
-
-    @property
-    def status(self) -> RunStatus:
-        return parse(RunStatus, self.store.get(STATUS))
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with AgentLog(tmp_path / "agent.log") as agent_log:
-        yield Stage(tmp_path / "scratch", agent_log)
-
-
-def assert_over(stage: Stage, reason: StopReason) -> None:
-    """The status is final with this reason, the machine was shut down once, and no container is left."""
-    assert stage.status.state is reason.state
-    assert stage.status.stop_reason is reason
-    assert stage.status.finished_at is not None
-    assert stage.shutdowns == 1
-    assert stage.containers.containers == {}
+from tests.fakes.stage import INSTANCE, NOW, RUN_ID, Stage, assert_over
 
 
 def test_a_run_that_ends_well(stage: Stage) -> None:
@@ -368,57 +201,6 @@ def test_a_container_that_vanished_is_not_started_twice(stage: Stage) -> None:
     assert "vanished" in stage.status.message
 
 
-def test_an_artifact_that_cannot_be_brought_is_named(stage: Stage) -> None:
-    """What cannot be brought to S3 is named in the status, and the rest is there."""
-    stage.submit()
-
-    def publish(plan: ContainerPlan) -> None:
-        (Path(plan.working_dir) / "result.txt").write_text("42")
-        (Path(plan.working_dir) / "locked.txt").symlink_to("/etc/hostname")
-
-    stage.containers.on_start = publish
-    stage.live()
-    assert_over(stage, StopReason.COMPLETED)
-    artifacts = stage.status.artifacts
-    assert artifacts is not None
-    assert artifacts.files == 1
-    assert stage.store.get("artifacts/result.txt") == b"42"
-    assert [line.split(":")[0] for line in artifacts.not_uploaded] == ["locked.txt"]
-
-
-def test_logs_service_away_does_not_keep_the_machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With everything in S3, a stream that cannot be completed costs a moment and a warning, not hours."""
-    monkeypatch.setattr(collecting, "STREAM_S", 0.5)
-    stage.submit()
-    stage.containers.programs[()] = Program(prints=b"one\n")
-    stage.sink.put = lambda _timestamp, _events: _deny()  # type: ignore[method-assign]  # a sink that denies all
-    stage.live()
-    assert_over(stage, StopReason.COMPLETED)
-    assert any("CloudWatch Logs took 0 of 4 bytes" in warning for warning in stage.status.warnings)
-    assert stage.store.get(WORKLOAD_LOG) == b"one\n"
-
-
-def _deny() -> Receipt:
-    raise Denied("logs:PutLogEvents is not allowed")
-
-
-def test_a_defect_in_one_step_of_collecting_costs_only_that_step(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When the diagnosis breaks, artifacts and logs are saved all the same, and the reason is what it was."""
-
-    def broken(*_arguments: object, **_more: object) -> None:
-        raise IndexError("nobody thought of this")
-
-    monkeypatch.setattr(collecting, "diagnose", broken)
-    stage.submit()
-    stage.containers.programs[()] = Program(prints=b"one\n", code=1)
-    stage.live()
-    assert_over(stage, StopReason.WORKLOAD_FAILED)
-    assert any("nobody thought of this" in warning for warning in stage.status.warnings)
-    assert stage.store.get(WORKLOAD_LOG) == b"one\n"
-
-
 @pytest.mark.parametrize("outdir", ["s3://my_bucket/x", "s3:///x", "s3://"])
 def test_an_outdir_that_is_no_s3_uri_is_refused_before_the_start(stage: Stage, outdir: str) -> None:
     """Results must have somewhere to go before anything is computed."""
@@ -447,22 +229,3 @@ def test_a_run_that_ran_is_taken_up_with_patience(stage: Stage) -> None:
     stage.open_containers = opened
     stage.live()
     assert_over(stage, StopReason.COMPLETED)
-
-
-def test_published_links_are_collected_whatever_ended_the_run(stage: Stage) -> None:
-    """Results that are links into the work dir, Nextflow's default, are saved as the files that they point to."""
-    stage.submit()
-
-    def publish(plan: ContainerPlan) -> None:
-        results = Path(plan.working_dir)
-        task = results.parent / "work" / "ab" / "cdef"
-        task.mkdir(parents=True)
-        (task / "table.tsv").write_text("a\n")
-        (results / "table.tsv").symlink_to(task / "table.tsv")
-        request = StopRequest(requested_by="ada", requested_at=NOW).model_dump_json().encode()
-        stage.store.put(STOP, request)
-
-    stage.containers.programs[()] = Program(code=None)
-    stage.containers.on_start = publish
-    stage.live()
-    assert stage.store.get("artifacts/table.tsv") == b"a\n"
