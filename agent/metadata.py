@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol, Self
+from typing import Final, Protocol, Self
 from urllib.parse import quote, urlsplit
 
 from agent.clock import Clock, SystemClock
-from agent.contract import ContractError, RunPointer, parse
+from agent.contract import RunPointer, find_pointer
 from agent.errors import AgentError
 
 ENDPOINT: Final = "http://169.254.169.254"
@@ -25,7 +25,6 @@ ENDPOINT: Final = "http://169.254.169.254"
 TOKEN_TTL_S: Final = 21_600
 """Six hours, the longest that IMDSv2 gives."""
 _RENEW_BEFORE_S: Final = 300.0
-_POINTER_VERSION: Final = 1
 _DATA: Final = "/latest/meta-data/"
 
 
@@ -215,28 +214,8 @@ class HasUserData(Protocol):
 def read_pointer(metadata: HasUserData) -> RunPointer | None:
     """The run that this machine was started for; None when it was started by hand.
 
-    User data that are absent, or not a JSON object with a `solorun` key, are somebody else's.
-
     Raises:
         ContractError: the user data are meant to be ours, but malformed or of a newer schema version.
         MetadataUnavailable: the metadata service cannot be reached.
     """
-    data = metadata.user_data()
-    if data is None:
-        return None
-    try:
-        raw: Any = json.loads(data)
-    except ValueError:
-        return None
-    if not isinstance(raw, dict) or "solorun" not in raw:
-        return None
-    version = raw["solorun"]
-    if isinstance(version, int) and version > _POINTER_VERSION:
-        raise ContractError(
-            "user data",
-            (
-                f"solorun: written by a newer solorun (schema {version}; this one reads up to "
-                f"{_POINTER_VERSION}): start the run on a newer machine image",
-            ),
-        )
-    return parse(RunPointer, data)
+    return find_pointer(metadata.user_data())

@@ -18,6 +18,7 @@ from agent.contract.base import (
 from agent.contract.keys import (
     AGENT_LOG,
     ARTIFACTS,
+    BOOT_REPORT,
     BUNDLE,
     CACHE,
     CLAIM,
@@ -34,6 +35,7 @@ from agent.contract.keys import (
     index_prefix,
     log_stream,
     name_key,
+    program_key,
     run_id_of_index_key,
     run_key,
     run_prefix,
@@ -70,10 +72,12 @@ from agent.contract.status import (
     StopRequest,
     TaskCounts,
 )
+from agent.contract.user_data import find_pointer, pointer_line
 
 __all__ = [
     "AGENT_LOG",
     "ARTIFACTS",
+    "BOOT_REPORT",
     "BUNDLE",
     "CACHE",
     "CLAIM",
@@ -113,13 +117,16 @@ __all__ = [
     "StopRequest",
     "TaskCounts",
     "can_become",
+    "find_pointer",
     "index_key",
     "index_prefix",
     "json_schema",
     "log_stream",
     "name_key",
     "parse",
+    "pointer_line",
     "problems_of",
+    "program_key",
     "run_id_of_index_key",
     "run_key",
     "run_prefix",

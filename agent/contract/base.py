@@ -26,3 +26,5 @@ RunName = Annotated[str, StringConstraints(pattern=RUN_NAME_PATTERN, max_length=
 S3_URI_PATTERN: Final = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$"
 S3Uri = Annotated[str, StringConstraints(pattern=S3_URI_PATTERN)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""In hexadecimal digits."""

@@ -21,6 +21,8 @@ MANIFEST: Final = "artifacts.sha256"
 """SHA-256 of every artifact, for `sha256sum --check` in a copy of `artifacts/`."""
 LOGS: Final = "logs/"
 CACHE: Final = "cache/"
+BOOT_REPORT: Final = "boot.txt"
+"""Why a machine whose image has no agent could not be given one, in plain text; else it is not there."""
 
 _ROOT: Final = ".solorun"
 
@@ -56,6 +58,11 @@ def run_prefix(work_dir: str, run_id: str) -> str:
     """The S3 URI of a run's prefix, without a slash at its end."""
     bucket, _ = split_s3_uri(work_dir)
     return f"s3://{bucket}/{run_key(work_dir, run_id)[:-1]}"
+
+
+def program_key(work_dir: str, sha256: str) -> str:
+    """The key of an archive of programs that machines fetch: the agent with its Python, or a container image."""
+    return _under(work_dir, "programs", f"{sha256}.tar.gz")
 
 
 def name_key(work_dir: str, name: str) -> str:

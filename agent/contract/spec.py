@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from agent.contract.base import EnvName, Model, RunId, RunName, S3Uri
+from agent.contract.base import EnvName, Model, RunId, RunName, S3Uri, Sha256
 
 
 @unique
@@ -58,7 +58,7 @@ class PipelineSource(Model):
     """A git URL, or owner/name as Nextflow takes it."""
     revision: str | None = None
     """Branch, tag or commit of the repository; for a folder, the commit it was at (for the record)."""
-    bundle_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    bundle_sha256: Sha256 | None = None
     """Set when the pipeline is a folder: the checksum of `pipeline.tar.gz` under the run's prefix."""
     folder: str | None = None
     """The folder's name on the operator's machine, for the record."""
@@ -120,6 +120,10 @@ class RunSpec(Model):
     log_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./#-]+$", max_length=512)]
     container_image: Annotated[str, StringConstraints(min_length=1)]
     """The workload's own container image: Nextflow's head, or the Studio."""
+    container_archive_sha256: Sha256 | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Set where the machine may be without the container image, and no registry has it: the checksum of an archive of
+    it, as `docker image save` writes it, in the work dir's bucket (`program_key`). Not written where it is not set:
+    an agent from before this field takes such a spec as well."""
     environment: tuple[EnvVar, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
     pre_run_script: Annotated[str, StringConstraints(max_length=1024)] | None = None

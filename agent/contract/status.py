@@ -98,7 +98,7 @@ class StopRequest(Model):
 
 
 class RunPointer(Model):
-    """The whole of an instance's user data: where its run is. Never a secret."""
+    """Where a machine's run is: the whole of its user data, or a line of them (user_data.py). Never a secret."""
 
     solorun: Literal[1] = 1
     """Schema version; its presence is what makes user data a run pointer."""

@@ -8,7 +8,17 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent.contract import CLAIM, SPEC, Claim, ContractError, RunPointer, RunSpec, parse, split_s3_uri
+from agent.contract import (
+    CLAIM,
+    SPEC,
+    Claim,
+    ContractError,
+    RunPointer,
+    RunSpec,
+    find_pointer,
+    parse,
+    split_s3_uri,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +78,6 @@ class RunsInS3:
 def pointer_of(user_data: bytes | None) -> RunPointer | None:
     """The run pointer in user data; None where there is none that can be understood."""
     try:
-        return parse(RunPointer, user_data) if user_data else None
+        return find_pointer(user_data)
     except ContractError:
         return None

@@ -21,6 +21,7 @@ from agent.contract import (
     index_key,
     name_key,
     parse,
+    program_key,
     run_id_of_index_key,
     run_key,
     run_prefix,
@@ -55,6 +56,14 @@ def test_there_are_saved_files_of_this_version() -> None:
 def test_the_checked_in_json_schema_is_the_code_s() -> None:
     """docs/contract.schema.json says what the code says (`make schema` writes it)."""
     assert json.loads(SCHEMA.read_text()) == contract.json_schema()
+
+
+def test_a_spec_without_an_archive_has_not_even_the_field() -> None:
+    """Agents from before the field take every spec that does not need it."""
+    spec = parse(RunSpec, (SAVED / "spec-v1-folder.json").read_bytes())
+    assert "container_archive_sha256" not in spec.model_dump_json()
+    spec = parse(RunSpec, (SAVED / "spec-v1-archive.json").read_bytes())
+    assert f'"container_archive_sha256":"{spec.container_archive_sha256}"' in spec.model_dump_json()
 
 
 def test_all_problems_come_at_once_with_their_field_paths() -> None:
@@ -139,6 +148,7 @@ def test_keys_come_back_from_where_they_were_put(run_id: str, folder: str) -> No
     assert (bucket, key + "/") == ("bucket", run_key(work_dir, run_id))
     assert not run_key(work_dir, run_id).startswith("/")
     assert name_key(work_dir, "a") != name_key(work_dir, "b")
+    assert not program_key(work_dir, "0" * 64).startswith(run_key(work_dir, run_id))
 
 
 json_values = st.recursive(
