@@ -222,7 +222,7 @@ def _show(state: LocalCloudState, machines: list[MachineReport]) -> None:
                 machine.state,
                 machine.run_name or machine.run_id or "-",
                 str(machine.agent_pid or "-"),
-                str(machine.agent_starts),
+                str(machine.agent_starts or "-"),
                 f"{machine.interruption_at:%H:%M:%S}" if machine.interruption_at else "-",
                 str(machine.console),
             ]

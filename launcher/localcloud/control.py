@@ -26,7 +26,8 @@ class MachineReport(BaseModel):
     run_id: str | None
     run_name: str | None
     agent_pid: int | None
-    agent_starts: int
+    agent_starts: int | None
+    """None where it cannot be seen from outside of the machine."""
     launched_at: datetime
     interruption_at: datetime | None
     console: Path

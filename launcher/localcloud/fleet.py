@@ -184,6 +184,7 @@ class MotoFleet:
             user_data=base64.b64decode(item.user_data.as_bytes()) if item.user_data else None,
             tags=_tags(item) if tags_on else None,
             role=roles[0].name if roles else None,
+            hop_limit=int(item.metadata_options.http_put_response_hop_limit),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 import subprocess
@@ -37,7 +36,7 @@ class Sweeper(Protocol):
         """Remove a folder, also files of root in it; DockerTrouble where that fails."""
 
 
-AGENT_COMMAND: Final = (sys.executable, "-m", "agent")
+SERVER_COMMAND: Final = (sys.executable, "-m", "launcher.localcloud")
 START_S: Final = 60.0
 """What the server may take to be up: 3 s on an idle computer."""
 STOP_S: Final = 60.0
@@ -52,7 +51,7 @@ def up(
     clock: Clock,
     say: Say,
     *,
-    agent_command: Sequence[str] = AGENT_COMMAND,
+    server_command: Sequence[str] = SERVER_COMMAND,
 ) -> LocalCloudState:
     """Start the local cloud, unless it is up.
 
@@ -63,7 +62,7 @@ def up(
         environ: the person's environment.
         clock: times the waiting.
         say: takes what is being done.
-        agent_command: starts the agent on a machine.
+        server_command: starts the server.
 
     Raises:
         UserError: Docker or Nextflow's container image is not there, or the server does not come up.
@@ -82,7 +81,7 @@ def up(
                 say("removed what an earlier local cloud had left")
         CloudFolder(folder).create()
         say("starting the server")
-        return _start(folder, environ, clock, agent_command)
+        return _start(folder, environ, clock, server_command)
 
 
 def down(folder: Path, environ: Mapping[str, str], say: Say) -> bool:
@@ -118,13 +117,13 @@ def down(folder: Path, environ: Mapping[str, str], say: Say) -> bool:
 
 
 def _start(
-    folder: Path, environ: Mapping[str, str], clock: Clock, agent_command: Sequence[str]
+    folder: Path, environ: Mapping[str, str], clock: Clock, server_command: Sequence[str]
 ) -> LocalCloudState:
     cloud_id = secrets.token_hex(16)
     kept = {name: environ[name] for name in (*FROM_THE_COMPUTER, *_OF_THE_PERSON) if name in environ}
     with CloudFolder(folder).log.open("ab") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "launcher.localcloud", "--agent-command", json.dumps(list(agent_command))],
+            list(server_command),
             env=kept | {CLOUD_FOLDER: str(folder), CLOUD_ID: cloud_id, "PYTHONUNBUFFERED": "1"},
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -29,28 +29,33 @@ class MotoServer:
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for every request
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._server: BaseWSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        self._sockets = [socket.create_server(("127.0.0.1", 0), backlog=128)]
+        self._serving: list[tuple[BaseWSGIServer, threading.Thread]] = []
 
     @property
     def endpoint_url(self) -> str:
         """`http://127.0.0.1:port`."""
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        return f"http://127.0.0.1:{self._sockets[0].getsockname()[1]}"
+
+    def serve_also(self, listening: socket.socket) -> None:
+        """Answer on another socket too; before `serve`. The socket is closed with the server."""
+        self._sockets.append(listening)
 
     def serve(self, application: Any) -> None:
         """Answer with `application`, in threads of its own."""
-        host, port = self._socket.getsockname()
-        self._server = make_server(
-            host,
-            port,
-            application,
-            threaded=True,
-            request_handler=_Handler,
-            fd=self._socket.fileno(),
-        )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="moto", daemon=True)
-        self._thread.start()
+        for listening in self._sockets:
+            host, port = listening.getsockname()
+            server = make_server(
+                host,
+                port,
+                application,
+                threaded=True,
+                request_handler=_Handler,
+                fd=listening.fileno(),
+            )
+            thread = threading.Thread(target=server.serve_forever, name="moto", daemon=True)
+            thread.start()
+            self._serving.append((server, thread))
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +65,9 @@ class MotoServer:
 
     def close(self) -> None:
         """Stop answering."""
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-        self._socket.close()
+        for server, thread in self._serving:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        for listening in self._sockets:
+            listening.close()

@@ -6,23 +6,26 @@ import logging
 import secrets
 import shutil
 import signal
-import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher.catalog import NEXTFLOW_IMAGE
 from launcher.clock import Clock
-from launcher.localcloud.agent_environment import Place
 from launcher.localcloud.docker_host import DockerHost
+from launcher.localcloud.fleet import MotoFleet
 from launcher.localcloud.folders import CloudFolder
+from launcher.localcloud.gate import Gate
+from launcher.localcloud.ground import Ground, MakeSite
 from launcher.localcloud.keys import KeyRing
-from launcher.localcloud.metadata_service import MetadataServer, by_secret_path
+from launcher.localcloud.machine import Site
+from launcher.localcloud.metadata_values import Credentials
+from launcher.localcloud.moto_server import MotoServer, moto_application
 from launcher.localcloud.provision import REGION, Clients, provision
+from launcher.localcloud.runs import RunsInS3
 from launcher.localcloud.state import LocalCloudState, save
 from launcher.localcloud.supervisor import Supervisor
 
@@ -38,12 +41,17 @@ class ServerOptions:
 
     folder: Path
     cloud_id: str
-    agent_command: Sequence[str]
     pid: int
 
 
-def serve(options: ServerOptions, environ: Mapping[str, str], clock: Clock) -> None:
+def serve(options: ServerOptions, environ: Mapping[str, str], clock: Clock, make_site: MakeSite) -> None:
     """Be the local cloud until SIGTERM or SIGINT; leave no machine behind.
+
+    Args:
+        options: how the server is to be.
+        environ: its own environment.
+        clock: times everything.
+        make_site: makes the place where machines stand.
 
     Raises:
         UserError: Docker cannot be used.
@@ -53,54 +61,37 @@ def serve(options: ServerOptions, environ: Mapping[str, str], clock: Clock) -> N
     # moto puts large objects into temporary files.
     tempfile.tempdir = str(folder.objects)
     with _signals() as told_to_stop, DockerHost.connect(environ) as docker:
-        _serve(options, folder, environ, clock, docker, told_to_stop)
+        keys = KeyRing()
+        with MotoServer() as server:
+            own = keys.make_permanent()
+            runs = RunsInS3(Clients(server.endpoint_url, own).client("s3"))
+            ground = Ground(folder, environ, docker, server, keys, MotoFleet(), runs, clock)
+            with make_site(ground) as site:
+                _serve(options, ground, site, own, told_to_stop)
+    shutil.rmtree(folder.objects, ignore_errors=True)
+    log.info("down")
 
 
 def _serve(
-    options: ServerOptions,
-    folder: CloudFolder,
-    environ: Mapping[str, str],
-    clock: Clock,
-    docker: DockerHost,
-    told_to_stop: threading.Event,
+    options: ServerOptions, ground: Ground, site: Site, own: Credentials, told_to_stop: threading.Event
 ) -> None:
-    # imported here: half a second that only this process spends
-    from launcher.localcloud.fleet import MotoFleet
-    from launcher.localcloud.gate import Gate
-    from launcher.localcloud.machine import Site
-    from launcher.localcloud.moto_server import MotoServer, moto_application
-    from launcher.localcloud.runs import RunsInS3
-
-    keys = KeyRing()
-    own = keys.make_permanent()
     control_token = secrets.token_urlsafe(30)
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening, MotoServer() as server:
-        metadata_url = "http://{}:{}".format(*listening.getsockname())
-        clients = Clients(server.endpoint_url, own)
-        place = Place(folder, server.endpoint_url, metadata_url, environ, docker.host, docker.size())
-        fleet = MotoFleet()
-        runs = RunsInS3(clients.client("s3"))
-        site = Site(place, options.agent_command, fleet, docker, runs, clock)
-        supervisor = Supervisor(site, keys, docker, (NEXTFLOW_IMAGE,))
-        gate = Gate(moto_application(), keys, supervisor, control_token, options.cloud_id)
-        server.serve(gate)
-        for arch, image_id in provision(clients).items():
-            fleet.set_architecture(image_id, arch)
-        state = LocalCloudState(
-            cloud_id=options.cloud_id,
-            pid=options.pid,
-            endpoint_url=server.endpoint_url,
-            region=REGION,
-            started_at=clock.now(),
-            folder=folder.root,
-            access_key=own.access_key,
-            secret_key=own.secret_key,
-            control_token=control_token,
-        )
-        with MetadataServer(listening, by_secret_path(supervisor.metadata), now=clock.now):
-            _until_told(supervisor, folder, state, told_to_stop)
-    shutil.rmtree(folder.objects, ignore_errors=True)
-    log.info("down")
+    supervisor = Supervisor(ground.fleet, site, ground.clock)
+    ground.server.serve(Gate(moto_application(), ground.keys, supervisor, control_token, options.cloud_id))
+    for arch, image_id in provision(Clients(ground.server.endpoint_url, own)).items():
+        ground.fleet.set_architecture(image_id, arch)
+    state = LocalCloudState(
+        cloud_id=options.cloud_id,
+        pid=options.pid,
+        endpoint_url=ground.server.endpoint_url,
+        region=REGION,
+        started_at=ground.clock.now(),
+        folder=ground.folder.root,
+        access_key=own.access_key,
+        secret_key=own.secret_key,
+        control_token=control_token,
+    )
+    _until_told(supervisor, ground.folder, state, told_to_stop)
 
 
 def _until_told(

@@ -26,7 +26,9 @@ from launcher.localcloud.processes import CLOUD_FOLDER, carrying
 from launcher.localcloud.provision import BUCKET, INSTANCE_PROFILE, REGION, Clients
 from launcher.localcloud.state import LocalCloudState
 
-AGENT = (sys.executable, str(Path(__file__).parents[1] / "fakes" / "agent_program.py"))
+_AGENT = [sys.executable, str(Path(__file__).parents[1] / "fakes" / "agent_program.py")]
+SERVER = (*lifecycle.SERVER_COMMAND, "--agent-command", json.dumps(_AGENT))
+"""The server, with a scripted agent on its machines."""
 T = TypeVar("T")
 
 
@@ -143,7 +145,7 @@ class CloudUser:
 @contextmanager
 def cloud(folder: Path) -> Iterator[CloudUser]:
     """A local cloud in `folder`; nothing of it is left afterwards, which is checked."""
-    state = lifecycle.up(folder, os.environ, SystemClock(), lambda _text: None, agent_command=AGENT)
+    state = lifecycle.up(folder, os.environ, SystemClock(), lambda _text: None, server_command=SERVER)
     try:
         yield CloudUser(state)
     finally:

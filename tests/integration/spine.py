@@ -86,9 +86,8 @@ class Person:
             assert containers(f"solorun.run={run}") == []
 
 
-@contextlib.contextmanager
-def person(folder: Path) -> Iterator[Person]:
-    """Bring a local cloud up for the duration; afterwards nothing of it is left."""
+def somebody_in(folder: Path) -> Person:
+    """Somebody whose local cloud and compute environments are in a folder of their own."""
     environment = {
         **os.environ,
         "SOLORUN_STATE_DIR": str(folder / "state"),
@@ -96,7 +95,13 @@ def person(folder: Path) -> Iterator[Person]:
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "200",
     }
-    somebody = Person(folder, environment)
+    return Person(folder, environment)
+
+
+@contextlib.contextmanager
+def person(folder: Path) -> Iterator[Person]:
+    """Bring a local cloud up for the duration; afterwards nothing of it is left."""
+    somebody = somebody_in(folder)
     said = somebody.launcher("local", "up")
     assert said.code == 0, said
     try:

@@ -23,7 +23,7 @@ from launcher.localcloud.processes import CLOUD_FOLDER, carrying
 from launcher.localcloud.provision import Clients
 from launcher.localcloud.state import current
 from launcher.settings import Settings
-from tests.integration.localcloud_tools import AGENT, CloudUser, cloud, containers_of, eventually, gone
+from tests.integration.localcloud_tools import SERVER, CloudUser, cloud, containers_of, eventually, gone
 
 
 def quiet(_text: str) -> None:
@@ -32,7 +32,7 @@ def quiet(_text: str) -> None:
 
 def up_again(folder: Path) -> CloudUser:
     """`up`, whether or not it is up."""
-    return CloudUser(lifecycle.up(folder, os.environ, SystemClock(), quiet, agent_command=AGENT))
+    return CloudUser(lifecycle.up(folder, os.environ, SystemClock(), quiet, server_command=SERVER))
 
 
 def test_up_is_idempotent_and_down_leaves_nothing(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_without_docker_nothing_is_started(
     environ = {**os.environ, "DOCKER_HOST": docker_host, **({"PATH": path} if path else {})}
     folder = tmp_path / "localcloud"
     with pytest.raises(UserError, match=said) as caught:
-        lifecycle.up(folder, environ, SystemClock(), quiet, agent_command=AGENT)
+        lifecycle.up(folder, environ, SystemClock(), quiet, server_command=SERVER)
     assert caught.value.hint
     assert caught.value.exit_code == 2
     assert carrying(CLOUD_FOLDER, str(folder)) == []
@@ -159,7 +159,7 @@ def test_a_server_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None
     (tmp_path / "path" / "moto" / "__init__.py").write_text("raise ImportError('no moto today')")
     environ = {**os.environ, "PYTHONPATH": str(tmp_path / "path")}
     with pytest.raises(UserError, match="ended with 1") as caught:
-        lifecycle.up(folder, environ, SystemClock(), quiet, agent_command=AGENT)
+        lifecycle.up(folder, environ, SystemClock(), quiet, server_command=SERVER)
     assert "no moto today" in caught.value.hint
     assert carrying(CLOUD_FOLDER, str(folder)) == []
     lifecycle.down(folder, os.environ, quiet)

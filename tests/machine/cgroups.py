@@ -11,6 +11,7 @@ from typing import Final
 ROOT: Final = Path("/sys/fs/cgroup")
 SYSTEMD: Final = Path("/run/systemd/system")
 _RMDIR_S: Final = 10.0
+_JOIN: Final = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"'
 
 
 def version_2() -> bool:
@@ -19,13 +20,15 @@ def version_2() -> bool:
 
 
 def launcher(name: str) -> list[str]:
-    """What stands before a command that must not live in our own cgroup: systemd's word, where it has one to say."""
-    if not (version_2() and SYSTEMD.is_dir()):
-        return []
-    return [
-        *("systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}"),
-        *("--property=Delegate=yes", "--"),
-    ]
+    """What stands before a command that is to live, with all its children, in a machine's cgroups and not in ours."""
+    if version_2() and SYSTEMD.is_dir():
+        return [
+            *("systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}"),
+            *("--property=Delegate=yes", "--"),
+        ]
+    # Before the command, and not in a hook of Popen's: those are not for a process with threads.
+    files = [str(hierarchy / name / "cgroup.procs") for hierarchy in _hierarchies()]
+    return ["/bin/sh", "-c", _JOIN, "sh", *files, "--"]
 
 
 def _hierarchies() -> list[Path]:
@@ -44,12 +47,6 @@ def make(name: str) -> None:
                 (folder / file).write_text((hierarchy / file).read_text())
         if (folder / "cgroup.clone_children").exists() and (folder / "cpuset.cpus").exists():
             (folder / "cgroup.clone_children").write_text("1")
-
-
-def join(name: str) -> None:
-    """Put the calling process into a machine's folders; for the child of a fork."""
-    for hierarchy in _hierarchies():
-        (hierarchy / name / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def processes(name: str) -> set[int]:

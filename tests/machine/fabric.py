@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,8 +28,8 @@ class Fabric:
 
     pid: int
     """The process that holds its network namespace."""
-    machines: dict[str, InstanceMetadata] = field(default_factory=dict)
-    """What the metadata service knows, by address."""
+    machines: dict[str, Callable[[], InstanceMetadata | None]] = field(default_factory=dict)
+    """Who tells the metadata service what it says, by address."""
     _last: int = 1
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,31 +55,14 @@ class Fabric:
         ip(pid, *f"route add default via {GATEWAY}".split())
 
     def _identify(self, address: str, path: str) -> Question | None:
-        asker = self.machines.get(address)
+        tell = self.machines.get(address)
+        asker = tell() if tell else None
         return Question(asker, path) if asker else None
 
 
 @contextmanager
-def fabric() -> Iterator[Fabric]:
-    """A network with the metadata service, and with moto: the same one that serves this process."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with network() as pid:
-        for words in (
-            "link add br0 type bridge",
-            f"addr add {GATEWAY}/16 dev br0",
-            f"addr add {METADATA}/32 dev br0",
-            "link set br0 up",
-        ):
-            ip(pid, *words.split())
-        made = Fabric(pid)
-        listening = inside(pid, lambda: listen(METADATA, 80))
-        with MetadataServer(listening, made._identify), _aws(pid):
-            yield made
-
-
-@contextmanager
-def _aws(pid: int) -> Iterator[None]:
-    listening = inside(pid, lambda: listen(GATEWAY, AWS_PORT))
+def _moto(listening: socket.socket) -> Iterator[None]:
+    """The moto that serves this process."""
     application: Any = DomainDispatcherApplication(create_backend_app)
     server = make_server(GATEWAY, AWS_PORT, application, threaded=True, fd=listening.fileno())
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -90,3 +74,28 @@ def _aws(pid: int) -> Iterator[None]:
         thread.join()
         server.server_close()
         listening.close()
+
+
+@contextmanager
+def fabric(
+    serve: Callable[[socket.socket], AbstractContextManager[None]] = _moto,
+) -> Iterator[Fabric]:
+    """A network with the metadata service, and with AWS.
+
+    Args:
+        serve: answers as AWS on a socket that listens, for the duration, and closes it.
+    """
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with network() as pid:
+        for words in (
+            "link add br0 type bridge",
+            f"addr add {GATEWAY}/16 dev br0",
+            f"addr add {METADATA}/32 dev br0",
+            "link set br0 up",
+        ):
+            ip(pid, *words.split())
+        made = Fabric(pid)
+        listening = inside(pid, lambda: listen(METADATA, 80))
+        aws = inside(pid, lambda: listen(GATEWAY, AWS_PORT))
+        with MetadataServer(listening, made._identify), serve(aws):
+            yield made

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -56,6 +56,9 @@ class Machine:
     address: str
     fabric: Fabric
     keeper: subprocess.Popen[str]
+    console_file: Path
+    metadata: InstanceMetadata
+    """What its metadata service says, where nobody else tells it."""
     outer_pid: int = 0
     """The machine's systemd-nspawn."""
     power_was_lost: bool = False
@@ -66,7 +69,7 @@ class Machine:
     @property
     def console(self) -> str:
         """What the machine said on its console."""
-        return (self.folder / "console.log").read_text(errors="replace")
+        return self.console_file.read_text(errors="replace")
 
     @property
     def leader(self) -> int:
@@ -171,7 +174,7 @@ class Machine:
         """EC2 takes the machine back in so many seconds."""
         now = datetime.now(UTC)
         notice = Interruption(noticed_at=now, ends_at=now + timedelta(seconds=seconds))
-        self.fabric.machines[self.address] = replace(self.fabric.machines[self.address], interruption=notice)
+        self.metadata = replace(self.metadata, interruption=notice)
 
     def start(self) -> None:
         """The word to boot."""
@@ -200,6 +203,8 @@ def booted(
     scratch: Path | None = None,
     scratch_bytes: int | None = None,
     metadata: bool = True,
+    tell: Callable[[], InstanceMetadata | None] | None = None,
+    console: Path | None = None,
 ) -> Iterator[Machine]:
     """A machine that boots, and of which nothing is left afterwards.
 
@@ -216,6 +221,8 @@ def booted(
         scratch: a folder that becomes /scratch, and is kept: an instance-store disk of sorts.
         scratch_bytes: /scratch is a small disk in memory of this size instead.
         metadata: whether its metadata service answers.
+        tell: what it answers, in place of what is made up of the above.
+        console: the file of its console, which is kept; one in `folder` by default.
     """
     instance_id = instance_id or f"i-{secrets.token_hex(8)}"
     name = leftovers.new_name()
@@ -224,15 +231,14 @@ def booted(
     for part in ("upper", "work", "root", "scratch"):
         (home / part).mkdir(parents=True)
     _write(home / "upper", {**_identity(name, fabric), **_shorter(limits), **(files or {})})
-    if metadata:
-        fabric.machines[address] = _metadata(instance_id, address, user_data, hop_limit)
+    console = console or home / "console.log"
+    console.touch()
     plan = {
         "mounts": _mounts(image, home, scratch, scratch_bytes),
         "command": _nspawn(image, name, home, docker),
-        "console": str(home / "console.log"),
+        "console": str(console),
         "off": str(home / "off"),
     }
-    (home / "console.log").touch()
     cgroups.make(name)
     try:
         with leftovers.owned(name, home), (home / "keeper.log").open("wb") as told:
@@ -246,12 +252,14 @@ def booted(
                 stdout=subprocess.PIPE,
                 stderr=told,
                 text=True,
-                preexec_fn=lambda: cgroups.join(name),  # it must be in its cgroups before it forks
                 start_new_session=True,
                 # Docker sets what is its network's; all else of /proc/sys stays read-only.
                 env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             )
-            machine = Machine(name, home, address, fabric, keeper)
+            told_of = _metadata(instance_id, address, user_data, hop_limit)
+            machine = Machine(name, home, address, fabric, keeper, console, told_of)
+            if metadata:
+                fabric.machines[address] = tell or (lambda: machine.metadata)
             try:
                 assert keeper.stdout is not None
                 if keeper.stdout.readline() != "ready\n":

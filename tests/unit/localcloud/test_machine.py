@@ -17,15 +17,15 @@ from launcher.localcloud.agent_environment import Place
 from launcher.localcloud.docker_host import DockerSize, DockerTrouble
 from launcher.localcloud.fleet import End, Instance
 from launcher.localcloud.folders import CloudFolder
-from launcher.localcloud.machine import (
+from launcher.localcloud.machine import MachineState
+from launcher.localcloud.metadata_values import Credentials, InstanceMetadata
+from launcher.localcloud.process_machine import (
     CAP_GRACE_S,
     CAP_WITHOUT_SPEC_S,
     CRASHES,
-    Machine,
-    MachineState,
-    Site,
+    ProcessMachine,
+    Shared,
 )
-from launcher.localcloud.metadata_values import Credentials, InstanceMetadata
 from launcher.localcloud.runs import RunFacts
 
 POINTER = json.dumps(
@@ -132,9 +132,9 @@ class Room:
     fleet: FakeFleet = field(default_factory=FakeFleet)
     containers: FakeContainers = field(default_factory=FakeContainers)
     runs: FakeRuns = field(default_factory=FakeRuns)
-    machines: list[Machine] = field(default_factory=list)
+    machines: list[ProcessMachine] = field(default_factory=list)
 
-    def boot(self, *agent_command: str) -> Machine:
+    def boot(self, *agent_command: str) -> ProcessMachine:
         self.folder.create()
         place = Place(
             folder=self.folder,
@@ -144,8 +144,9 @@ class Room:
             docker_host=None,
             size=DockerSize(2, 1024**3),
         )
-        site = Site(place, agent_command, self.fleet, self.containers, self.runs, self.clock)
-        self.machines.append(Machine(site, INSTANCE, "secret", Credentials("a", "b", "c")))
+        shared = Shared(place, agent_command, self.fleet, self.containers, self.runs, self.clock)
+        self.machines.append(ProcessMachine(shared, INSTANCE, "secret", Credentials("a", "b", "c")))
+        self.machines[-1].switch_on()
         return self.machines[-1]
 
     def console(self) -> str:
@@ -193,13 +194,13 @@ def test_a_machine_without_a_run_has_no_cap(room: Room) -> None:
     soon(lambda: machine.state is MachineState.ALONE)
     room.clock.seconds = 365 * 86400
     assert not machine.join(0.25)
-    assert machine.starts == 1
+    assert machine.agent_starts == 1
 
 
 def test_an_agent_that_forgets_the_shutdown_is_helped(room: Room) -> None:
     """An agent that ended well without shutting down does not leave an orphan."""
     machine = room.boot("true")
-    soon(lambda: machine.agent_pid is None and machine.starts == 1)
+    soon(lambda: machine.agent_pid is None and machine.agent_starts == 1)
     assert not machine.join(0.25)
     room.clock.seconds += 11
     assert machine.join(10)
@@ -212,7 +213,7 @@ def test_crashes_far_apart_are_forgiven(room: Room) -> None:
 
     def a_minute_later() -> bool:
         room.clock.seconds += 61
-        return machine.starts > CRASHES + 1
+        return machine.agent_starts > CRASHES + 1
 
     soon(a_minute_later)
 

@@ -17,8 +17,10 @@ from launcher.localcloud.docker_host import DockerSize
 from launcher.localcloud.fleet import End, Instance
 from launcher.localcloud.folders import CloudFolder
 from launcher.localcloud.keys import KeyRing
-from launcher.localcloud.machine import MachineState, Site
+from launcher.localcloud.machine import MachineState
 from launcher.localcloud.metadata_values import InstanceMetadata
+from launcher.localcloud.process_machine import Shared
+from launcher.localcloud.process_site import ProcessSite
 from launcher.localcloud.runs import RunFacts
 from launcher.localcloud.supervisor import Supervisor
 from tests.unit.localcloud.test_machine import INSTANCE, POINTER, FakeFleet, TurnedClock, soon
@@ -45,8 +47,9 @@ class Room:
             docker_host=None,
             size=DockerSize(2, 1024**3),
         )
-        site = Site(place, ("sleep", "60"), self, self, self, TurnedClock())
-        self.supervisor = Supervisor(site, KeyRing(), self, ())
+        clock = TurnedClock()
+        shared = Shared(place, ("sleep", "60"), self, self, self, clock)
+        self.supervisor = Supervisor(self, ProcessSite(shared, KeyRing()), clock)
 
     def launch(self, instance_id: str, run_id: str) -> None:
         """RunInstances, and the supervisor's look after it."""
@@ -97,9 +100,6 @@ class Room:
     def sweep(self, instance_id: str) -> int:
         assert self.may_sweep.wait(10), instance_id
         return 0
-
-    def remove_folder(self, folder: Path, images: tuple[str, ...]) -> None:
-        raise AssertionError(f"nobody empties the trash: {folder}, {images}")
 
 
 @pytest.fixture
