@@ -3,8 +3,8 @@ SHELL       := /bin/bash
 PYTHON      ?= python3
 BIN         := .venv/bin
 WITH_DOCKER := $(BIN)/python scripts/with_docker.py
-SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow
-PYTHONS     := agent launcher packer tests scripts examples
+SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow bundle/install.sh
+PYTHONS     := agent launcher packer bundle tests scripts examples
 # Given on the command line: make test ARGS='-k cancel', make images FORCE=--force
 ARGS        ?=
 FORCE       ?=
@@ -12,7 +12,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup images demo test test-unit test-integration test-machine test-image machine lint format bench ami ami-plan ami-pin ami-follow schema lock \
+.PHONY: help setup images bundle demo test test-unit test-integration test-machine test-image machine lint format bench ami ami-plan ami-pin ami-follow schema lock \
         clean
 
 help: ## this list
@@ -23,6 +23,9 @@ setup: ## what is missing on this machine: Docker, .venv (says what it installs;
 
 images: setup ## the container images, where missing or changed (FORCE=--force: anyway)
 	@$(WITH_DOCKER) scripts/build-images.sh $(FORCE)
+
+bundle: setup ## the agent for machine images that are without it, both processors, and Nextflow's container image
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && exec $(BIN)/python -m bundle $(ARGS)'
 
 demo: setup ## a real pipeline on the embedded cloud, shown live; results in demo-results/
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/python scripts/demo.py'
@@ -84,4 +87,4 @@ lock: setup ## write requirements.lock anew from pyproject.toml
 
 clean: ## remove what make put into this folder, but demo-results/
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find agent launcher packer tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find agent launcher packer bundle tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the container images of Nextflow's head and of the demo's tools, where they are missing or their sources
 # changed. `--force` builds them anyway (to try the plugins again on a better network). Needs a running Docker.
+# `--cpython` makes the image that only holds the Python of `make bundle`, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/common.sh
@@ -13,7 +14,7 @@ python=${PYTHON:-python3}
 nextflow=$("$python" -c 'from launcher.catalog import NEXTFLOW_IMAGE; print(NEXTFLOW_IMAGE)')
 version=${nextflow##*:}
 log=$(mktemp)
-trap 'rm -f "$log"; rm -f containers/nextflow/certificates/*.crt' EXIT
+trap 'rm -f "$log"; rm -f containers/*/certificates/*.crt' EXIT
 
 content_of() { # FOLDER: a checksum over what the image is built from
     find "$1" -type f ! -path '*/certificates/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-16
@@ -50,14 +51,17 @@ build() { # what docker build takes; shows its output only where it fails
     fi
 }
 
+lend_certificates() { # CONTEXT: where a proxy signs anew, the builder must trust what this machine trusts
+    cp /usr/local/share/ca-certificates/*.crt "$1/certificates/" 2> /dev/null || true
+}
+
 build_nextflow() {
     local content plugins
     content=$(content_of containers/nextflow)
     if [[ $force == no ]] && is_built "$nextflow" "$content"; then return; fi
     ensure_base
     say "Building $nextflow: Nextflow $version from Maven Central, its jars held to checksums (about two minutes)"
-    # Where a proxy signs anew, the builder must trust what this machine trusts.
-    cp /usr/local/share/ca-certificates/*.crt containers/nextflow/certificates/ 2> /dev/null || true
+    lend_certificates containers/nextflow
     local args=(--build-arg NEXTFLOW_VERSION="$version")
     build "${args[@]}" --target core containers/nextflow
 
@@ -84,7 +88,24 @@ build_demo_tools() {
     build --build-arg CONTENT="$content" --tag "$demo_tools" containers/demo-tools
 }
 
-force=no
-if [[ ${1:-} == --force ]]; then force=yes; fi
+build_cpython() {
+    local content image=solorun/cpython:3.12
+    content=$(content_of containers/cpython)
+    if [[ $force == no ]] && is_built "$image" "$content"; then return; fi
+    ensure_base
+    say "Fetching the agent's Python for both processors from Maven Central, held to checksums (about a minute)"
+    lend_certificates containers/cpython
+    build --build-arg CONTENT="$content" --tag "$image" containers/cpython
+}
+
+force=no cpython=no
+for option in "$@"; do
+    case $option in
+    --force) force=yes ;;
+    --cpython) cpython=yes ;;
+    *) die "unknown option $option" ;;
+    esac
+done
 build_nextflow
 build_demo_tools
+if [[ $cpython == yes ]]; then build_cpython; fi
