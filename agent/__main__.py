@@ -48,19 +48,69 @@ def main() -> NoReturn:
         "AWS_EC2_METADATA_SERVICE_ENDPOINT.",
     )
     parser.add_argument("--version", action="version", version=f"run-agent {version('solorun')}")
-    parser.parse_args()
+    doctor = parser.add_subparsers(dest="command", title="instead of executing the run").add_parser(
+        "doctor",
+        help="say what this machine lacks to execute runs, and what to do about it",
+        description="Says which requirements of a machine that executes runs are met, and what to do about each "
+        "that is not. It changes nothing, on the machine or in AWS, and answers within half a minute whatever "
+        "hangs. Best as root; as another user it says what it could not find out.",
+        epilog="Exit codes: 0 all that is required is met; 6 something required is not; 7 something required "
+        "could not be found out.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    arguments = parser.parse_args()
     try:
-        settings = parse_settings(os.environ)
+        exit_code = _examine(as_json=arguments.json) if arguments.command else _execute()
     except SettingsError as error:
         for problem in error.problems:
             print(f"run-agent: {problem}", file=sys.stderr)
         sys.exit(AgentExit.SETTINGS)
-    with ExitStack() as stack:
-        exit_code = _live(settings, stack)
     logging.shutdown()
+    sys.stdout.flush()
     sys.stderr.flush()
     # Threads of the S3 client may come back while the interpreter is torn down, which aborts it: see agent/store.py.
+    # And a look of the doctor that hangs is not waited for.
     os._exit(exit_code)
+
+
+def _execute() -> AgentExit:
+    settings = parse_settings(os.environ)
+    with ExitStack() as stack:
+        return _live(settings, stack)
+
+
+def _examine(*, as_json: bool) -> AgentExit:
+    # Imported here: a run does not wait for what only the doctor needs.
+    from agent.doctor.asking import Asked
+    from agent.doctor.checks import Verdict
+    from agent.doctor.environment import agents_environment
+    from agent.doctor.examination import SYSTEMD_S, examine
+    from agent.doctor.facts import Silence
+    from agent.doctor.looking.systemd import AGENT_UNIT, environment_of, look_at_systemd
+    from agent.doctor.rendering import print_report
+    from agent.doctor.wiring import open_eyes
+
+    clock = SystemClock()
+    systemd = Asked(look_at_systemd, SYSTEMD_S, clock).answer()
+    units = None if isinstance(systemd, Silence) else environment_of(systemd.unit(AGENT_UNIT))
+    environment = agents_environment(os.environ, units)
+    os.environ.clear()
+    os.environ.update(environment)
+    settings = parse_settings(environment)
+    report = examine(
+        open_eyes(settings, clock),
+        systemd,
+        scratch=settings.scratch,
+        agent_version=version("solorun"),
+        user_id=os.geteuid(),
+        clock=clock,
+    )
+    print_report(report, as_json=as_json)
+    return {
+        Verdict.READY: AgentExit.DONE,
+        Verdict.NOT_READY: AgentExit.NOT_READY,
+        Verdict.UNSURE: AgentExit.UNSURE,
+    }[report.verdict]
 
 
 def _live(settings: Settings, stack: ExitStack) -> AgentExit:

@@ -105,6 +105,11 @@ class MetadataService:
         """As in `eu-central-1`."""
         return self._text("placement/region")
 
+    def role(self) -> str | None:
+        """The role of the instance profile, whose credentials the machine has; None where it has none."""
+        body = self._get(_DATA + "iam/security-credentials/")
+        return body.decode().strip() or None if body is not None else None
+
     def tags(self) -> dict[str, str]:
         """The instance's tags; empty where the machine was started without tags in its metadata."""
         keys = self._get(_DATA + "tags/instance")

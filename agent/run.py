@@ -73,6 +73,10 @@ class AgentExit(IntEnum):
     """The metadata service does not answer."""
     STILL_ON = 5
     """The run is over, but the shutdown command failed, or there is none."""
+    NOT_READY = 6
+    """`run-agent doctor`: something that is required is not met."""
+    UNSURE = 7
+    """`run-agent doctor`: something that is required could not be found out; nothing is known to be missing."""
 
 
 @dataclass(frozen=True)

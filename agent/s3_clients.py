@@ -51,8 +51,7 @@ def open_clients(
         obstore.exceptions.BaseError: obstore refuses the settings.
         ValueError: likewise.
     """
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    endpoint = endpoint_url or f"https://s3.{region}.{suffix}"
+    endpoint = endpoint_url or s3_endpoint(region)
     config: S3Config = {
         "region": region,
         "endpoint": endpoint,
@@ -91,6 +90,12 @@ def open_clients(
             _PART_TIMEOUT,
         ),
     )
+
+
+def s3_endpoint(region: str) -> str:
+    """S3's URL in a region."""
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://s3.{region}.{suffix}"
 
 
 def _provider(keys: AccessKeys) -> S3CredentialProvider:

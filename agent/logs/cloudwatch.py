@@ -65,7 +65,7 @@ class CloudWatchSink:
         self._region = region
         self._group = log_group
         self._stream = log_stream
-        self._url = (endpoint_url or _endpoint(region)).rstrip("/") + "/"
+        self._url = (endpoint_url or logs_endpoint(region)).rstrip("/") + "/"
         self._find_credentials = credentials or _usual_credentials
         self._connections = connections
         self._lock = threading.Lock()
@@ -243,7 +243,8 @@ def _usual_credentials() -> Credentials | None:
     return botocore.session.Session().get_credentials()
 
 
-def _endpoint(region: str) -> str:
+def logs_endpoint(region: str) -> str:
+    """CloudWatch Logs' URL in a region."""
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"https://logs.{region}.{suffix}"
 

@@ -1,0 +1,1 @@
+"""Judging what was seen: pure functions, facts to findings."""
