@@ -39,7 +39,7 @@ def _hops(instance: Instance) -> Finding:
     return HOPS.not_met(
         "its tokens end at the machine (hop limit 1), so containers get no credentials",
         f"`aws ec2 modify-instance-metadata-options --instance-id {instance.instance_id} "
-        "--http-put-response-hop-limit 2`; the launcher starts machines so.",
+        "--http-endpoint enabled --http-put-response-hop-limit 2`; the launcher starts machines so.",
     )
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Protocol
 
 from agent.clock import Clock, Deadline
 from agent.contract import CLAIM, SPEC, Claim, ContractError, RunSpec, parse
 from agent.doctor.facts import Reached, RunInS3
 from agent.errors import KeyMissing, StoreError
-from agent.store import Store
 
 _CONNECT_S: Final = 3.0
 _READ_S: Final = 4.0
 _PATIENCE_S: Final = 5.0
+
+
+class Objects(Protocol):
+    """What is needed of an object store."""
+
+    def uri(self, key: str = "") -> str:
+        """`s3://bucket/prefix/key`."""
+
+    def get(self, key: str, *, deadline: Deadline | None = None) -> bytes:
+        """The object's whole body."""
 
 
 def reach(url: str, clock: Clock) -> Reached:
@@ -43,7 +52,7 @@ def reach(url: str, clock: Clock) -> Reached:
     return Reached(url, skew)
 
 
-def look_at_run(store: Store, clock: Clock) -> RunInS3:
+def look_at_run(store: Objects, clock: Clock) -> RunInS3:
     """The run spec and the claim, read as the agent reads them."""
     by = Deadline.after(_PATIENCE_S, clock)
     problem: str | None = None

@@ -41,15 +41,15 @@ def look_at_instance(endpoint: str) -> Instance:
         )
 
 
-def token_reaches(endpoint: str, hops: int) -> bool:
-    """Whether a token's answer may travel so many hops.
+def token_reaches(endpoint: str, hops: int, within_s: float = _ANSWER_S) -> bool:
+    """Whether a token's answer may travel so many hops, as far as `within_s` seconds of waiting tell.
 
     The hop limit is the answer's IP time to live. A container is one hop behind its machine, so what arrives here
     with a time to live below 2 never gets there: the kernel is asked to drop it, as the bridge would. No container
     and no privilege is needed for that.
     """
     parts = urlsplit(endpoint)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_ANSWER_S)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=within_s)
     try:
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, hops)
