@@ -91,7 +91,7 @@ def examine(
         judge_shutdown(host, systemd),
         judge_boot(systemd),
         judge_docker(docker),
-        judge_image(docker, run),
+        judge_image(docker, run, systemd),
         *judge_settings(docker, settings),
         *judge_instance(instance),
         judge_armed(systemd, instance),

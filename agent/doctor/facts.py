@@ -169,5 +169,7 @@ class RunInS3:
     """That the run spec asks for; None where the spec is not to be read."""
     problem: str | None
     """Why the run spec or the claim is not to be read."""
+    has_archive: bool
+    """Whether the run brings that image along."""
     claimed_by: str | None
     """An instance's id; None while nobody has claimed the run."""

@@ -14,6 +14,7 @@ WATCHDOG: Final = Check("agent-watchdog", "Agent is watched", Part.IMAGE, Level.
 SWITCH: Final = Check("dead-man", "Dead-man's switch", Part.IMAGE, Level.RECOMMENDED)
 ARMED: Final = Check("dead-man-armed", "Switch is armed", Part.INSTANCE, Level.RECOMMENDED)
 
+BROUGHT: Final = "not on this image: the launcher brings it with the run"
 _ROLE: Final = "Apply ansible/roles/run_agent to the image"
 
 
@@ -32,7 +33,19 @@ def judge_agent(systemd: Systemd | Silence) -> tuple[Finding, ...]:
             ),
             *(check.unknown("systemd does not run") for check in (UNIT, WATCHDOG, SWITCH)),
         )
+    if is_foreign(systemd):
+        return (
+            SYSTEMD.met("the first process"),
+            *(check.not_applicable(BROUGHT) for check in (UNIT, WATCHDOG, SWITCH)),
+        )
     return SYSTEMD.met("the first process"), _unit(systemd), _watchdog(systemd), _switch(systemd)
+
+
+def is_foreign(systemd: Systemd | Silence) -> bool:
+    """Whether the machine image has nothing of ours: then the launcher brings it with the run."""
+    if isinstance(systemd, Silence) or not systemd.is_there:
+        return False
+    return systemd.unit(AGENT_UNIT).load == "not-found" and not _has_switch(systemd)
 
 
 def judge_armed(systemd: Systemd | Silence, instance: Instance | Silence) -> Finding:

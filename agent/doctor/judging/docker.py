@@ -7,6 +7,7 @@ from typing import Final
 
 from agent.doctor.checks import Check, Finding, Level, Part
 from agent.doctor.facts import Docker, DockerSettings, RunInS3, Silence, Systemd
+from agent.doctor.judging.agent import BROUGHT, is_foreign
 from agent.workloads.nextflow import OPEN_FILES
 
 _OLDEST: Final = (20, 10)
@@ -61,21 +62,27 @@ def judge_boot(systemd: Systemd | Silence) -> Finding:
     )
 
 
-def judge_image(docker: Docker | Silence, run: RunInS3 | Silence | None) -> Finding:
+def judge_image(
+    docker: Docker | Silence, run: RunInS3 | Silence | None, systemd: Systemd | Silence
+) -> Finding:
     """Whether a run's first container can start: its image is here, or can be pulled."""
     if isinstance(docker, Silence):
         return IMAGE.unknown("Docker does not tell")
-    wanted = run.container_image if isinstance(run, RunInS3) else None
-    if wanted is not None:
+    if isinstance(run, RunInS3) and run.container_image is not None:
+        wanted = run.container_image
         name = wanted if ":" in wanted.rpartition("/")[2] or "@" in wanted else f"{wanted}:latest"
         if name in docker.images:
             return IMAGE.met(f"{wanted} is on the machine")
+        if run.has_archive:
+            return IMAGE.met(f"{wanted} is brought from the work dir's bucket when the run starts")
         if not wanted.startswith(f"{_OUR_IMAGE}:"):
             return IMAGE.met(f"{wanted} is pulled when the run starts")
         return IMAGE.not_met(f"the run asks for {wanted}, which is not on the machine", _HAVE_IMAGE)
     ours = [image for image in docker.images if image.startswith(f"{_OUR_IMAGE}:")]
     if ours:
         return IMAGE.met(f"{', '.join(ours)} on the machine")
+    if is_foreign(systemd):
+        return IMAGE.not_applicable(BROUGHT)
     return IMAGE.not_met(f"no {_OUR_IMAGE} on the machine, and no registry has it", _HAVE_IMAGE)
 
 

@@ -12,7 +12,7 @@ from agent.doctor.looking.systemd import AGENT_UNIT
 _GIB: Final = 1024**3
 _SYSTEMS: Final = {"amzn": "2023", "debian": "12"}
 _PROCESSORS: Final = ("x86_64", "aarch64")
-_LIBC: Final = (2, 28)
+_LIBC: Final = (2, 31)
 """What the agent's compiled parts are built for."""
 _PYTHON: Final = (3, 11)
 _CONTROLLERS: Final = frozenset({"cpu", "memory", "pids"})
@@ -117,7 +117,7 @@ def _libc(host: Host) -> Finding:
     found = f"{host.libc} {'.'.join(str(part) for part in host.libc_version)}".strip() or "not glibc"
     if host.libc == "glibc" and host.libc_version >= _LIBC:
         return LIBC.met(found)
-    return LIBC.not_met(found, "Use a system with glibc 2.28 or newer, as Amazon Linux 2023.")
+    return LIBC.not_met(found, "Use a system with glibc 2.31 or newer, as Amazon Linux 2023.")
 
 
 def _cgroups(host: Host) -> Finding:

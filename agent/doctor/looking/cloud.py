@@ -56,13 +56,19 @@ def look_at_run(store: Objects, clock: Clock) -> RunInS3:
     """The run spec and the claim, read as the agent reads them."""
     by = Deadline.after(_PATIENCE_S, clock)
     problem: str | None = None
-    image: str | None = None
+    spec: RunSpec | None = None
     claimed_by: str | None = None
     try:
-        image = parse(RunSpec, store.get(SPEC, deadline=by)).container_image
+        spec = parse(RunSpec, store.get(SPEC, deadline=by))
         claimed_by = parse(Claim, store.get(CLAIM, deadline=by)).claimed_by
     except KeyMissing as error:
-        problem = str(error) if image is None else None
+        problem = str(error) if spec is None else None
     except (StoreError, ContractError) as error:
         problem = str(error)
-    return RunInS3(store.uri(), image, problem, claimed_by)
+    return RunInS3(
+        prefix=store.uri(),
+        container_image=spec.container_image if spec else None,
+        problem=problem,
+        has_archive=spec is not None and spec.container_archive_sha256 is not None,
+        claimed_by=claimed_by,
+    )

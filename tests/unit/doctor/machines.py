@@ -50,7 +50,7 @@ HOST = Host(
 DOCKER = Docker("25.0.13", "overlay2", "json-file", live_restore=True, images=("solorun/nextflow:24.10.0",))
 SETTINGS = DockerSettings("/var/lib/docker", log_max_size="20m", nofile=1_048_576)
 INSTANCE = Instance("i-0abc", "m5d.large", "eu-west-1", "solorun-run", True, POINTER, None)
-RUN = RunInS3(PREFIX, "solorun/nextflow:24.10.0", None, "i-0abc")
+RUN = RunInS3(PREFIX, "solorun/nextflow:24.10.0", None, False, "i-0abc")
 DISK = Disk("/scratch/solorun", 70 * GIB, 60 * GIB)
 S3 = Reached("https://s3.eu-west-1.amazonaws.com", 0.2)
 LOGS = Reached("https://logs.eu-west-1.amazonaws.com", 0.3)

@@ -51,8 +51,8 @@ LACKING: dict[str, tuple[str, dict[str, Any], str]] = {
     "another system": ("system", {"host": replace(HOST, system_id="rhel")}, "not tested"),
     "an old release": ("system", {"host": replace(HOST, system_version="2")}, "not tested"),
     "another processor": ("processor", {"host": replace(HOST, processor="riscv64")}, "Graviton"),
-    "an old glibc": ("libc", {"host": replace(HOST, libc_version=(2, 26))}, "2.28"),
-    "another libc": ("libc", {"host": replace(HOST, libc="", libc_version=())}, "2.28"),
+    "an old glibc": ("libc", {"host": replace(HOST, libc_version=(2, 26))}, "2.31"),
+    "another libc": ("libc", {"host": replace(HOST, libc="", libc_version=())}, "2.31"),
     "no memory controller": (
         "cgroups",
         {"host": replace(HOST, cgroup_controllers=frozenset({"cpu", "pids"}))},
@@ -216,6 +216,11 @@ ENOUGH: dict[str, tuple[str, dict[str, Any], State]] = {
         {"docker": replace(DOCKER, images=("head:latest",)), "run": replace(RUN, container_image="head")},
         State.MET,
     ),
+    "an image that the run brings": (
+        "nextflow-image",
+        {"docker": replace(DOCKER, images=()), "run": replace(RUN, has_archive=True)},
+        State.MET,
+    ),
     "a cap from boot": ("dead-man-armed", {"systemd": CAPPED}, State.MET),
     "a machine left alone": ("dead-man-armed", {"systemd": NOT_ARMED, "instance": BY_HAND}, State.MET),
     "no run": ("run-in-s3", {"instance": BY_HAND}, State.NOT_APPLICABLE),
@@ -232,7 +237,7 @@ ENOUGH: dict[str, tuple[str, dict[str, Any], State]] = {
     ),
     "no switch to be armed": ("dead-man-armed", {"systemd": without(*CAPS, *LIMITS)}, State.NOT_APPLICABLE),
     "the time of logs alone": ("clock", {"s3": replace(S3, skew_s=None)}, State.MET),
-    "an unclaimed run": ("run-in-s3", {"run": RunInS3(PREFIX, "a:1", None, None)}, State.MET),
+    "an unclaimed run": ("run-in-s3", {"run": RunInS3(PREFIX, "a:1", None, False, None)}, State.MET),
 }
 
 
@@ -241,6 +246,19 @@ def test_what_is_as_good_is_good_enough(case: str) -> None:
     """Another way to the same end is met; a question that does not arise is not asked."""
     name, changes, state = ENOUGH[case]
     assert Patient(**changes).finding(name).state is state
+
+
+def test_an_image_of_a_persons_own_needs_nothing_of_ours() -> None:
+    """Docker at boot and a shutdown are enough: the launcher brings the agent, its switch, and Nextflow."""
+    patient = Patient(
+        systemd=without(AGENT_UNIT, *CAPS, *LIMITS),
+        docker=replace(DOCKER, images=(), live_restore=False),
+        instance=BY_HAND,
+    )
+    report = patient.examined()
+    assert report.verdict is Verdict.READY
+    absent = {finding.name for finding in report.findings if finding.state is State.NOT_APPLICABLE}
+    assert {"agent-unit", "agent-watchdog", "dead-man", "nextflow-image"} <= absent
 
 
 def test_a_normal_user_is_told_what_only_root_sees() -> None:
