@@ -61,7 +61,7 @@ format: setup ## put the Python files into their form
 	$(BIN)/ruff format $(PYTHONS)
 
 bench: setup ## the table of figures, each against its baseline
-	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec nice $(BIN)/python -m tests.bench $(ARGS)'
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh nice $(BIN)/python -m tests.bench $(ARGS)'
 
 ami-plan: setup ## what `make ami` would do, and what its storage would cost (ARGS=--offline: without a look at AWS)
 	@$(BIN)/python -m packer.release plan $(ARGS)

@@ -35,6 +35,7 @@ _OPTIONS: Final = ("--quiet", "--variant=apt", "--skip=cleanup/apt/lists")
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
 _TASKS_IMAGE: Final = "solorun/demo-tools:1"
 """What the tests' tasks run in: machines here reach no registry."""
+_PLAIN_DOCKER: Final = ("apt-get", "install", "--quiet", "--yes", "docker.io")
 _LOCK: Final = REPOSITORY / "ansible/roles/run_agent/files/requirements.lock"
 
 # What a system in a container needs and an EC2 instance does not.
@@ -63,7 +64,7 @@ def image(folder: Path = FOLDER) -> Image:
 
 
 def _image(folder: Path) -> Image:
-    base = _kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
+    base = _base(folder)
     wheels = _kept(folder, "wheels", [_LOCK], _make_wheels)
     sources = [base.name, *_files("agent"), *_files("ansible"), str(_VARIABLES), Path(__file__)]
     root = _kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
@@ -71,6 +72,18 @@ def _image(folder: Path) -> Image:
     sources = [base.name, ids, *_files("ansible/roles/docker"), *_files("ansible/roles/nextflow")]
     docker = _kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
     return Image(root, docker)
+
+
+def plain_root(folder: Path = FOLDER) -> Path:
+    """The root without the roles, but with Docker as the distribution has it: what the roles are measured against."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        base = _base(folder)
+        return _kept(folder, "plain", [base.name, *_PLAIN_DOCKER], lambda made: _make_plain(made, base))
+
+
+def _base(folder: Path) -> Path:
+    return _kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
 
 
 def _files(folder: str) -> list[Path]:
@@ -172,6 +185,13 @@ def _make_root(made: Path, base: Path, wheels: Path) -> None:
     _run("cp", "-a", str(base), str(made))
     with _root_held(made) as pid:
         play(pid, root=made, variables={"run_agent_wheelhouse": str(wheels)})
+
+
+def _make_plain(made: Path, base: Path) -> None:
+    _run("cp", "-a", str(base), str(made))
+    with _root_held(made) as pid:
+        enter = ("nsenter", f"--target={pid}", "--mount", "--pid", "chroot", str(made))
+        _run(*enter, "env", "DEBIAN_FRONTEND=noninteractive", *_PLAIN_DOCKER)
 
 
 def _make_docker(made: Path, root: Path, wheels: Path) -> None:

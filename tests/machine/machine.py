@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,8 @@ class Machine:
     """What its metadata service says, where nobody else tells it."""
     outer_pid: int = 0
     """The machine's systemd-nspawn."""
+    started_at: float = 0.0
+    """When it got the word to boot, in seconds since 1970."""
     power_was_lost: bool = False
     files: dict[str, str] = field(default_factory=dict)
 
@@ -180,6 +183,7 @@ class Machine:
         """The word to boot."""
         assert self.keeper.stdin is not None
         assert self.keeper.stdout is not None
+        self.started_at = time.time()
         self.keeper.stdin.write("go\n")
         self.keeper.stdin.flush()
         own = int(self.keeper.stdout.readline())
