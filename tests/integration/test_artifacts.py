@@ -114,7 +114,7 @@ def test_s3_that_hangs_up_for_good_ends_at_the_deadline(s3: S3Server, results: P
     with flaky_proxy(s3.url, fraction=1.0, faults=(Fault.RESET,)) as proxy:
         store = s3.store("runs/gone", url=proxy.url)
         report = upload_tree(store, results, "artifacts/", deadline=Deadline.after(2, clock))
-    assert clock.monotonic() - started < 10
+    assert clock.monotonic() - started < 50  # without the deadline it takes the store's patience
     assert (report.files, len(report.not_uploaded)) == (0, 50)
 
 

@@ -187,7 +187,7 @@ def test_s3_that_is_down_is_given_up_at_the_deadline(s3: S3Server, tmp_path: Pat
         (tmp_path / "file").write_bytes(b"x")
         with pytest.raises(OutOfTime, match="the time was over"):
             store.upload(tmp_path / "file", "file", deadline=Deadline.after(0.5, clock))
-        assert clock.monotonic() - started < 8
+        assert clock.monotonic() - started < 50  # without the deadlines it takes the store's patience
 
 
 def test_missing_bucket_and_refused_connection(s3: S3Server) -> None:

@@ -36,7 +36,7 @@ def test_every_test_says_what_it_promises(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", python_files("agent", "launcher"), ids=lambda path: str(path.relative_to(ROOT))
+    "path", [*python_files("agent", "launcher")], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_only_main_reads_the_environment_or_exits(path: Path) -> None:
     """`os.environ`, `sys.exit` and `os._exit` are in `__main__.py` and nowhere else."""
