@@ -12,7 +12,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup images bundle demo test test-unit test-integration test-machine test-image machine lint format bench ami ami-plan ami-pin ami-follow schema lock \
+.PHONY: help setup images bundle demo test test-unit test-integration test-machine test-virtual test-image machine lint format bench ami ami-plan ami-pin ami-follow schema lock \
         clean
 
 help: ## this list
@@ -40,6 +40,9 @@ test-integration: setup ## the tests with the embedded cloud and real containers
 
 test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (builds their image first)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/machine $(ARGS)'
+
+test-virtual: setup ## a run on a machine with a kernel and disks of its own, in QEMU (about ten minutes)
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/virtual $(ARGS)'
 
 test-image: setup ## what every machine must pass, against one that runs: HOST=ssh://ec2-user@ADDRESS
 	$(BIN)/pytest tests/machine/image --hosts=$(or $(HOST),$(error HOST=ssh://USER@ADDRESS names the machine)) --sudo $(ARGS)

@@ -11,6 +11,14 @@ has systemd-nspawn || missing+=(systemd-container)
 has ip || missing+=(iproute2)
 has iptables || missing+=(iptables)
 [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
+if [[ " $* " == *" tests/virtual "* ]]; then
+    has qemu-system-x86_64 || missing+=(qemu-system-x86)
+    has qemu-img || missing+=(qemu-utils)
+    has busybox || missing+=(busybox-static)
+    has cpio || missing+=(cpio)
+    has depmod || missing+=(kmod)
+    has mke2fs || missing+=(e2fsprogs)
+fi
 if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
 
 if ((EUID != 0)); then say "Machines are booted with root's rights: asking sudo"; fi

@@ -65,12 +65,12 @@ def image(folder: Path = FOLDER) -> Image:
 
 def _image(folder: Path) -> Image:
     base = _base(folder)
-    wheels = _kept(folder, "wheels", [_LOCK], _make_wheels)
+    wheels = kept(folder, "wheels", [_LOCK], _make_wheels)
     sources = [base.name, *_files("agent"), *_files("ansible"), str(_VARIABLES), Path(__file__)]
-    root = _kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
+    root = kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
     ids = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE, _TASKS_IMAGE)
     sources = [base.name, ids, *_files("ansible/roles/docker"), *_files("ansible/roles/nextflow")]
-    docker = _kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
+    docker = kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
     return Image(root, docker)
 
 
@@ -79,18 +79,18 @@ def plain_root(folder: Path = FOLDER) -> Path:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         base = _base(folder)
-        return _kept(folder, "plain", [base.name, *_PLAIN_DOCKER], lambda made: _make_plain(made, base))
+        return kept(folder, "plain", [base.name, *_PLAIN_DOCKER], lambda made: _make_plain(made, base))
 
 
 def _base(folder: Path) -> Path:
-    return _kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
+    return kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
 
 
 def _files(folder: str) -> list[Path]:
     return sorted(p for p in (REPOSITORY / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
 
-def _kept(folder: Path, kind: str, sources: Iterable[str | Path], make: Callable[[Path], None]) -> Path:
+def kept(folder: Path, kind: str, sources: Iterable[str | Path], make: Callable[[Path], None]) -> Path:
     """The folder of this kind that was made from `sources`; older ones go."""
     digest = hashlib.sha256()
     for source in sources:
@@ -159,7 +159,7 @@ def wheel(folder: Path = FOLDER) -> Path:
     sources = [*_files("agent"), *_files("launcher"), REPOSITORY / "pyproject.toml"]
     with (folder / "wheel.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return next(_kept(folder, "wheel", sources, _make_wheel).glob("*.whl"))
+        return next(kept(folder, "wheel", sources, _make_wheel).glob("*.whl"))
 
 
 def wheel_in(root: Path) -> Path:

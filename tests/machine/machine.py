@@ -260,7 +260,7 @@ def booted(
                 # Docker sets what is its network's; all else of /proc/sys stays read-only.
                 env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             )
-            told_of = _metadata(instance_id, address, user_data, hop_limit)
+            told_of = metadata_of(instance_id, address, user_data, hop_limit)
             machine = Machine(name, home, address, fabric, keeper, console, told_of)
             if metadata:
                 fabric.machines[address] = tell or (lambda: machine.metadata)
@@ -316,7 +316,8 @@ def _write(root: Path, files: dict[str, str]) -> None:
         target.write_text(text)
 
 
-def _metadata(instance_id: str, address: str, user_data: bytes | None, hop_limit: int) -> InstanceMetadata:
+def metadata_of(instance_id: str, address: str, user_data: bytes | None, hop_limit: int) -> InstanceMetadata:
+    """What the metadata service tells a machine."""
     return InstanceMetadata(
         instance_id=instance_id,
         instance_type="m5d.large",

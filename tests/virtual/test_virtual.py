@@ -1,0 +1,37 @@
+"""What only a machine with a kernel of its own shows: control groups of version 2, NVMe disks, a real power-off."""
+
+from __future__ import annotations
+
+import json
+
+from agent.contract import METRICS, RunState
+from tests.fakes.s3_server import S3Server
+from tests.integration.lone_machine import submit
+from tests.machine import build
+from tests.machine.conftest import pointer_of
+from tests.machine.fabric import Fabric
+from tests.machine.machine import Image
+from tests.virtual.disk import bootable
+from tests.virtual.machine import virtual
+
+
+def test_a_run_on_instance_store_disks_and_version_2_of_control_groups(
+    aws: S3Server, image: Image, network: Fabric
+) -> None:
+    """Two disks become one /scratch with Docker's data, the run succeeds there, what its container used is measured."""
+    run = submit(aws, "hello", time_limit_s=3600)
+    made = bootable(image)
+    with virtual(made, network, build.FOLDER, user_data=pointer_of(run), store_disks=2) as machine:
+        machine.wait_off(within=1800)
+        console = machine.console
+    assert "/dev/nvme1n1 /dev/nvme2n1 mounted at /scratch" in console
+    assert "Docker's data are at /scratch/docker" in console
+    status = run.status()
+    assert status.state is RunState.SUCCEEDED, status.message
+    samples = [json.loads(line) for line in aws.body(run.key(METRICS)).splitlines()]
+    assert all(sample["disk_free_bytes"] > 30e9 for sample in samples), "the run was not on the two disks"
+    seen = [container for sample in samples for container in sample["containers"]]
+    used = max(seen, key=lambda container: container["cpu_s"])
+    assert used["cpu_s"] > 1
+    assert used["memory_bytes"] > 50e6
+    assert used["written_bytes"] > 0
