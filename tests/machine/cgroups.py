@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,17 @@ def processes(name: str) -> set[int]:
         with contextlib.suppress(OSError):
             found |= {int(word) for word in (folder / "cgroup.procs").read_text().split()}
     return found
+
+
+def leader(name: str) -> int:
+    """A machine's first process, as this computer numbers it; 0 where there is none."""
+    for pid in processes(name):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            # Third in a line of PID namespaces: this computer's, its keeper's, its own. A container's is a fourth.
+            if re.search(r"^NSpid:\t\d+\t\d+\t1$", status, re.MULTILINE):
+                return pid
+    return 0
 
 
 def thaw(name: str) -> None:
