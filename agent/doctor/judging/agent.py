@@ -22,7 +22,9 @@ def judge_agent(systemd: Systemd | Silence) -> tuple[Finding, ...]:
     """What the machine image has of ours, as systemd sees it."""
     if isinstance(systemd, Silence):
         return (
-            SYSTEMD.not_met(systemd.why, "Reboot the machine; when it stays so, look at its console."),
+            SYSTEMD.unknown(systemd.why, "Run the doctor as root.")
+            if systemd.forbidden
+            else SYSTEMD.not_met(systemd.why, "Reboot the machine; when it stays so, look at its console."),
             *(check.unknown("systemd does not tell") for check in (UNIT, WATCHDOG, SWITCH)),
         )
     if not systemd.is_there:

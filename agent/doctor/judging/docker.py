@@ -8,6 +8,7 @@ from typing import Final
 from agent.doctor.checks import Check, Finding, Level, Part
 from agent.doctor.facts import Docker, DockerSettings, RunInS3, Silence, Systemd
 from agent.doctor.judging.agent import BROUGHT, is_foreign
+from agent.doctor.looking.docker import UNLIMITED
 from agent.workloads.nextflow import OPEN_FILES
 
 _OLDEST: Final = (20, 10)
@@ -139,6 +140,8 @@ def _files(settings: DockerSettings | Silence) -> Finding:
         return FILES.unknown(settings.why, "Run the doctor as root.")
     if settings.nofile is None:
         return FILES.unknown("no limit is set, and dockerd's own could not be read", advice)
+    if settings.nofile == UNLIMITED:
+        return FILES.met("unlimited")
     if settings.nofile >= OPEN_FILES:
         return FILES.met(f"{settings.nofile}")
     return FILES.not_met(f"{settings.nofile}; Fusion recommends {OPEN_FILES}", advice)

@@ -13,6 +13,8 @@ from agent.doctor.facts import Docker, DockerSettings
 from agent.errors import DockerError
 
 DATA_ROOT: Final = "/var/lib/docker"
+UNLIMITED: Final = -1
+"""As Docker writes it."""
 _REQUEST_S: Final = 4
 """A daemon that works answers within milliseconds."""
 _PID_FILE: Final = "run/docker.pid"
@@ -137,5 +139,5 @@ def _open_files(limits: str) -> int | None:
     for line in limits.splitlines():
         if line.startswith("Max open files"):
             word = shlex.split(line)[3]
-            return int(word) if word.isdigit() else None
+            return int(word) if word.isdigit() else UNLIMITED
     return None

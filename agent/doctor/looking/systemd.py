@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -41,21 +42,33 @@ def look_at_systemd(root: Path = Path("/")) -> Systemd:
     """What systemd says; only the first process where that is not systemd.
 
     Raises:
+        ConnectionError: systemd does not answer.
+        PermissionError: it does not answer this user, as where there is no D-Bus.
         OSError: the kernel or systemctl cannot be asked.
-        subprocess.SubprocessError: systemctl failed, or hangs.
     """
     first = (root / "proc/1/comm").read_text().strip()
     if first != "systemd":
         return Systemd(first)
-    shown = subprocess.run(
-        ("systemctl", "show", "--no-pager", "--property", ",".join(_PROPERTIES), *UNITS),
-        check=True,
-        timeout=_ANSWER_S,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    ).stdout
+    shown = _ask(("systemctl", "show", "--no-pager", "--property", ",".join(_PROPERTIES), *UNITS))
     return Systemd(first, parse_units(UNITS, shown), left_alone=(root / _LEFT_ALONE).exists())
+
+
+def _ask(words: tuple[str, ...]) -> str:
+    try:
+        asked = subprocess.run(
+            words,
+            check=False,
+            timeout=_ANSWER_S,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConnectionError(f"systemd is silent for {_ANSWER_S:.0f} s") from None
+    if asked.returncode == 0:
+        return asked.stdout
+    said = asked.stderr.strip() or f"systemctl ended with exit code {asked.returncode}"
+    raise PermissionError(said) if os.geteuid() != 0 else ConnectionError(said)
 
 
 def parse_units(names: tuple[str, ...], shown: str) -> tuple[Unit, ...]:

@@ -221,6 +221,16 @@ ENOUGH: dict[str, tuple[str, dict[str, Any], State]] = {
         {"docker": replace(DOCKER, images=()), "run": replace(RUN, has_archive=True)},
         State.MET,
     ),
+    "files without a limit": (
+        "docker-open-files",
+        {"docker_settings": replace(SETTINGS, nofile=-1)},
+        State.MET,
+    ),
+    "a systemd that does not answer everybody": (
+        "systemd",
+        {"systemd": Silence("access denied", forbidden=True)},
+        State.UNKNOWN,
+    ),
     "a cap from boot": ("dead-man-armed", {"systemd": CAPPED}, State.MET),
     "a machine left alone": ("dead-man-armed", {"systemd": NOT_ARMED, "instance": BY_HAND}, State.MET),
     "no run": ("run-in-s3", {"instance": BY_HAND}, State.NOT_APPLICABLE),
