@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from agent.contract import RunState
+from agent.run import AgentExit
 from launcher.catalog import NEXTFLOW_IMAGE
 from tests.fakes.s3_server import S3Server
 from tests.integration.lone_machine import eventually, submit
 from tests.machine.conftest import Boot
 from tests.machine.fabric import METADATA
 from tests.machine.machine import Machine
+from tests.machine.test_doctor import examined
 
 _TOKEN = f"curl --silent --max-time 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://{METADATA}/latest/api/token"
 
@@ -29,11 +31,15 @@ def test_containers_reach_the_metadata_service_over_two_hops(boot: Boot) -> None
 
 
 def test_one_hop_is_too_few_for_containers(boot: Boot) -> None:
-    """The counter-proof: with EC2's default of one hop the same request is never answered."""
+    """The counter-proof: with EC2's default of one hop the same request is never answered; the doctor knows it."""
     machine = boot(hop_limit=1)
     machine.wait_up()
     assert machine.exec("sh", "-c", _TOKEN) != ""
     assert in_a_container(machine, _TOKEN) == ""
+    code, findings = examined(machine)
+    assert code is AgentExit.DONE
+    assert findings["hop-limit"]["state"] == "not met"
+    assert "left alone" in findings["dead-man-armed"]["found"]
 
 
 def test_three_machines_do_not_disturb_each_other(aws: S3Server, boot: Boot) -> None:
