@@ -8,7 +8,7 @@ from agent.doctor.checks import Check, Finding, Level, Part
 from agent.doctor.facts import Instance, Silence
 
 METADATA: Final = Check("metadata", "Metadata service", Part.INSTANCE, Level.REQUIRED)
-HOPS: Final = Check("hop-limit", "Containers reach that", Part.INSTANCE, Level.RECOMMENDED)
+HOPS: Final = Check("hop-limit", "Metadata in tasks", Part.INSTANCE, Level.RECOMMENDED)
 USER_DATA: Final = Check("user-data", "User data", Part.INSTANCE, Level.REQUIRED)
 PROFILE: Final = Check("instance-profile", "Instance profile", Part.INSTANCE, Level.REQUIRED)
 
