@@ -63,7 +63,8 @@ def virtual(
     home = folder / name
     home.mkdir(parents=True)
     address = fabric.address()
-    fabric.machines[address] = metadata_of(f"i-{secrets.token_hex(8)}", address, user_data, 2)
+    told = metadata_of(f"i-{secrets.token_hex(8)}", address, user_data, 2)
+    fabric.machines[address] = lambda: told
     ip(fabric.pid, *f"tuntap add {name} mode tap".split())
     ip(fabric.pid, *f"link set {name} master br0 up".split())
     try:

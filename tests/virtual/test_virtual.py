@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from agent.contract import METRICS, RunState
 from tests.fakes.s3_server import S3Server
 from tests.integration.lone_machine import submit
@@ -13,6 +15,9 @@ from tests.machine.fabric import Fabric
 from tests.machine.machine import Image
 from tests.virtual.disk import bootable
 from tests.virtual.machine import virtual
+
+pytestmark = pytest.mark.timeout(3600)
+"""Every instruction is emulated."""
 
 
 def test_a_run_on_instance_store_disks_and_version_2_of_control_groups(
