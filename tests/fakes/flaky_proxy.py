@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import random
 import socket
 import struct
@@ -83,8 +84,7 @@ def flaky_proxy(
 ) -> Iterator[FlakyProxy]:
     """Serve `target` (http://host:port) on a free loopback port, failing `fraction` of all requests."""
     upstream = urlsplit(target)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     chance = random.Random(seed)  # noqa: S311 - the same failures every time is what is wanted
     proxy = FlakyProxy(
         f"http://127.0.0.1:{server.server_port}",
@@ -94,8 +94,8 @@ def flaky_proxy(
         matching=matching,
         delay_s=delay_s,
     )
-    server.proxy = proxy  # type: ignore[attr-defined]  # http.server hands nothing else to its handlers
-    server.upstream = (upstream.hostname, upstream.port)  # type: ignore[attr-defined]  # likewise
+    server.proxy = proxy
+    server.upstream = f"{upstream.hostname}:{upstream.port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -106,7 +106,14 @@ def flaky_proxy(
         thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    proxy: FlakyProxy
+    upstream: str
+
+
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -114,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: tests read `requests`."""
 
     def _serve(self) -> None:
-        proxy: FlakyProxy = self.server.proxy
+        proxy = self.server.proxy
         size = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(size)
         headers = dict(self.headers.items())
@@ -130,8 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward(body, headers, fault)
 
     def _forward(self, body: bytes, headers: dict[str, str], fault: Fault | None) -> None:
-        host, port = self.server.upstream
-        connection = http.client.HTTPConnection(host, port, timeout=60)
+        connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
         try:
             connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()
@@ -166,24 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
-        self.rfile = _Nothing()
-        self.wfile = _Nothing()
+        # http.server closes the streams of a connection that is gone already once more.
+        self.rfile = io.BytesIO()
+        self.wfile = io.BytesIO()
 
     # http.server finds a method's handler by this name.
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815 - see above
-
-
-class _Nothing:
-    """Streams of a connection that is gone already: http.server closes them once more."""
-
-    closed = True
-
-    def flush(self) -> None:
-        """Nothing is left to write."""
-
-    def close(self) -> None:
-        """It is closed."""
-
-    def readline(self, _limit: int) -> bytes:
-        """Nothing comes any more."""
-        return b""

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -62,7 +62,8 @@ def s3_server() -> Iterator[S3Server]:
             aws_secret_access_key=KEYS.secret_access_key,
         )
         bucket = f"store-{uuid.uuid4().hex[:12]}"
-        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        where: Any = {"LocationConstraint": REGION}
+        client.create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
         yield S3Server(url, bucket, client)
     finally:
         server.stop()

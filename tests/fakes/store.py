@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.clock import Clock, Deadline, SystemClock
 from agent.errors import KeyMissing, StoreError
-from agent.store import OutOfTime, StoredObject
-
-Body = bytes | bytearray | AsyncIterator[bytes]
+from agent.store import Body, OutOfTime, Store, StoredObject
 
 
 class FakeBucket:
@@ -28,8 +26,8 @@ class FakeBucket:
         self.lock = threading.RLock()
 
 
-class FakeStore:
-    """The objects below one prefix of a bucket in memory."""
+class FakeStore(Store):
+    """The objects below one prefix of a bucket in memory; nothing of the real one is left but its type."""
 
     def __init__(
         self, bucket: FakeBucket | None = None, root: str = "runs/1", clock: Clock | None = None
@@ -115,8 +113,10 @@ class FakeStore:
         """Write one object in bulk."""
         self._maybe_fail(deadline)
         source = body()
-        whole = isinstance(source, bytes | bytearray)
-        content = bytes(source) if whole else b"".join([chunk async for chunk in source])
+        if isinstance(source, bytes | bytearray):
+            content = bytes(source)
+        else:
+            content = b"".join([chunk async for chunk in source])
         await asyncio.sleep(0)
         self._write(key, content, content_type)
 
@@ -125,7 +125,7 @@ class FakeStore:
         self.download(key, path, deadline=deadline)
         return path.stat().st_size
 
-    async def copy(self, source: FakeStore, key: str, to: str, *, deadline: Deadline | None = None) -> None:
+    async def copy(self, source: Store, key: str, to: str, *, deadline: Deadline | None = None) -> None:
         """Copy an object of a store in the same bucket."""
         if source.bucket != self.bucket:
             raise ValueError(f"S3 objects are copied within one bucket: {source.uri()} to {self.uri()}")

@@ -191,14 +191,11 @@ class Kit:
     def write_log(self, run_id: str, *lines: str, agent: bool = False) -> None:
         group, stream = catalog.LOG_GROUP, contract.log_stream(run_id, agent=agent)
         logs = self.logs
-        for make in (
-            lambda: logs.create_log_group(logGroupName=group),
-            lambda: logs.create_log_stream(logGroupName=group, logStreamName=stream),
-        ):
-            try:
-                make()
-            except logs.exceptions.ResourceAlreadyExistsException:
-                continue
+        there = logs.exceptions.ResourceAlreadyExistsException
+        with suppress(there):
+            logs.create_log_group(logGroupName=group)
+        with suppress(there):
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
         at = int(datetime.now(UTC).timestamp() * 1000)
         events = [{"timestamp": at, "message": line or " "} for line in lines]
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)  # type: ignore[arg-type]
@@ -216,7 +213,8 @@ def operator(url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Kit]
     patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "no-aws-credentials"))
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     kit = Kit(url, folder, f"launcher-{uuid.uuid4().hex[:12]}")
-    kit.s3.create_bucket(Bucket=kit.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    where: Any = {"LocationConstraint": REGION}
+    kit.s3.create_bucket(Bucket=kit.bucket, CreateBucketConfiguration=where)
     iam = kit.client("iam")
     with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_instance_profile(InstanceProfileName="solorun-agent")

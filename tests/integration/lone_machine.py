@@ -116,7 +116,7 @@ class LoneRun:
             aws_secret_access_key=KEYS.secret_access_key,
         )
         lines: list[str] = []
-        token: dict[str, str] = {}
+        token: dict[str, Any] = {}
         while True:
             try:
                 page = logs.get_log_events(

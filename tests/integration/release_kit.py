@@ -74,7 +74,8 @@ class _Body:
 
 
 def _answer(status: int, body: str) -> AWSResponse:
-    return AWSResponse("http://moto", status, {"content-type": "text/xml"}, _Body(body.encode()))
+    headers: Any = {"content-type": "text/xml"}
+    return AWSResponse("http://moto", status, headers, _Body(body.encode()))
 
 
 @cache

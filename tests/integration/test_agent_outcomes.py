@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,10 +100,11 @@ def test_a_task_that_asks_for_too_much_is_told_so(aws: S3Server, tmp_path: Path)
 
 def test_a_container_image_that_is_not_there_is_named(aws: S3Server, tmp_path: Path) -> None:
     """The head's image and a task's image both end the run as image_unavailable, with the image's name."""
-    for pipeline, fields, image in (
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         ("hello", {"container_image": "solorun/no-such-head:0"}, "solorun/no-such-head:0"),
         ("missing-image", {}, "solorun/does-not-exist:0"),
-    ):
+    )
+    for pipeline, fields, image in cases:
         run = submit(aws, pipeline, **fields)
         with lone_machine(tmp_path, run) as machine:
             machine.boot()

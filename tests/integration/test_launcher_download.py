@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_everything_arrives_in_a_folder_named_like_the_run(kit: Kit) -> None:
 
 def test_artifacts_come_from_where_the_user_wanted_them(kit: Kit) -> None:
     """The results of a run whose outdir is in another bucket are found there."""
-    where = {"LocationConstraint": kit.s3.meta.region_name}
+    where: Any = {"LocationConstraint": kit.s3.meta.region_name}
     kit.s3.create_bucket(Bucket="results-of-the-lab", CreateBucketConfiguration=where)
     kit.s3.put_object(Bucket="results-of-the-lab", Key="project/table.tsv", Body=b"a\n")
     run_id = kit.submit("-n", "elsewhere")["run_id"]

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -96,7 +97,7 @@ def test_strangers_are_refused_as_aws_does(tmp_path: Path) -> None:
     """A key that is not the cloud's own gets each service's own error, and starts nothing."""
     with cloud(tmp_path / "localcloud") as user:
         stranger = Clients(user.state.endpoint_url, Credentials("AKIASTRANGER", "x", ""))
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "InvalidAccessKeyId": lambda: stranger.client("s3").list_buckets(),
             "AuthFailure": lambda: stranger.client("ec2").describe_instances(),
             "UnrecognizedClientException": lambda: stranger.client("logs").describe_log_groups(),

@@ -232,8 +232,15 @@ def test_half_a_credential_is_refused(s3: S3Server, monkeypatch: pytest.MonkeyPa
         open_store("s3://bucket/x", REGION, endpoint_url=s3.url)
 
 
+class _MetadataServer(ThreadingHTTPServer):
+    issued = 0
+    lifetime_s = 3600
+
+
 class _Metadata(BaseHTTPRequestHandler):
     """IMDSv2 for one role; every set of credentials is new and is about to expire."""
+
+    server: _MetadataServer
 
     def log_message(self, format: str, *args: object) -> None: ...
 
@@ -271,11 +278,10 @@ class _Metadata(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[_MetadataServer]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Metadata)
-    server.issued, server.lifetime_s = 0, 3600
+    server = _MetadataServer(("127.0.0.1", 0), _Metadata)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield server
@@ -284,7 +290,7 @@ def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     thread.join()
 
 
-def _metadata_store(s3: S3Server, proxy: FlakyProxy, metadata: ThreadingHTTPServer) -> Store:
+def _metadata_store(s3: S3Server, proxy: FlakyProxy, metadata: _MetadataServer) -> Store:
     return open_store(
         f"s3://{s3.bucket}/runs/imds",
         REGION,
@@ -293,7 +299,7 @@ def _metadata_store(s3: S3Server, proxy: FlakyProxy, metadata: ThreadingHTTPServ
     )
 
 
-def test_credentials_come_from_the_metadata_service(s3: S3Server, metadata: ThreadingHTTPServer) -> None:
+def test_credentials_come_from_the_metadata_service(s3: S3Server, metadata: _MetadataServer) -> None:
     """IMDSv2 at any address gives keys and session token, which are kept while they last."""
     with flaky_proxy(s3.url) as proxy:
         store = _metadata_store(s3, proxy, metadata)
@@ -303,7 +309,7 @@ def test_credentials_come_from_the_metadata_service(s3: S3Server, metadata: Thre
     assert seen == {("session-1", "ASIA1")}
 
 
-def test_credentials_are_renewed_before_they_expire(s3: S3Server, metadata: ThreadingHTTPServer) -> None:
+def test_credentials_are_renewed_before_they_expire(s3: S3Server, metadata: _MetadataServer) -> None:
     """Credentials with less than five minutes left are replaced by new ones, again and again."""
     metadata.lifetime_s = 60
     deadline = Deadline.after(20, SystemClock())
@@ -321,7 +327,7 @@ def _access_key(request: Request) -> str:
     return request.headers["authorization"].split("Credential=")[1].split("/")[0]
 
 
-def test_metadata_service_is_plain_http_even_where_s3_is_not(metadata: ThreadingHTTPServer) -> None:
+def test_metadata_service_is_plain_http_even_where_s3_is_not(metadata: _MetadataServer) -> None:
     """With an HTTPS endpoint the metadata service is still asked over HTTP, as on EC2."""
     store = open_store(
         "s3://bucket/x",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import time
 
 from tests.fakes.s3_server import s3_server
@@ -51,4 +50,4 @@ def shell(machine: Machine) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

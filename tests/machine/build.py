@@ -66,7 +66,13 @@ def image(folder: Path = FOLDER) -> Image:
 def _image(folder: Path) -> Image:
     base = _base(folder)
     wheels = kept(folder, "wheels", [_LOCK], _make_wheels)
-    sources = [base.name, *_files("agent"), *_files("ansible"), str(_VARIABLES), Path(__file__)]
+    sources: list[str | Path] = [
+        base.name,
+        *_files("agent"),
+        *_files("ansible"),
+        str(_VARIABLES),
+        Path(__file__),
+    ]
     root = kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
     ids = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE, _TASKS_IMAGE)
     sources = [base.name, ids, *_files("ansible/roles/docker"), *_files("ansible/roles/nextflow")]

@@ -51,7 +51,7 @@ def bootable(image: Image) -> Bootable:
     folder = build.FOLDER
     kernel = build.kept(folder, "kernel", [_KERNEL, _INIT, *_MODULES], _make_kernel)
     assert image.docker is not None
-    sources = [image.root.name, image.docker.name, kernel.name, str(_ROOT), Path(__file__)]
+    sources: list[str | Path] = [image.root.name, image.docker.name, kernel.name, str(_ROOT), Path(__file__)]
     disk = build.kept(folder, "disk", sources, lambda made: _make_disk(made, image, kernel))
     return Bootable(kernel / "vmlinuz", kernel / "ramdisk", disk / "root.img")
 

@@ -22,7 +22,7 @@ UNITS = (
 
 def unit(host: Host, name: str, key: str) -> str:
     """One property of a unit, as systemd understands it."""
-    return host.check_output("systemctl show --value --property=%s %s", key, name)
+    return str(host.check_output("systemctl show --value --property=%s %s", key, name))
 
 
 def test_the_agent_has_a_python_of_its_own(host: Host) -> None:

@@ -20,8 +20,8 @@ BUNDLE = PipelineSource(bundle_sha256="0" * 64, folder="variants")
 def run_spec(*, workload: dict[str, Any] | None = None, **changes: Any) -> RunSpec:
     """A run spec of a bundle, with changes to it and to its workload."""
     fields: dict[str, Any] = {"source": BUNDLE, "session_id": SESSION} | (workload or {})
-    return RunSpec(
-        **{
+    return RunSpec.model_validate(
+        {
             "run_id": RUN_ID,
             "name": "brave_run",
             "owner": "somebody",
