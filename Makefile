@@ -55,6 +55,7 @@ lint: setup ## ruff, mypy --strict, who may import whom, shellcheck, ansible-lin
 	$(BIN)/ruff format --check $(PYTHONS)
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
+	$(BIN)/mypy --explicit-package-bases tests
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --external-sources $(SHELLS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_CONFIG=ansible/ansible.cfg ansible-lint --profile production --offline -q ansible packer/*.yml

@@ -10,7 +10,7 @@ from testinfra.host import Host
 from tests.machine.machine import Machine
 
 
-class NsenterBackend(base.BaseBackend):
+class NsenterBackend(base.BaseBackend):  # type: ignore[misc]  # testinfra has no types
     """Runs every command in the machine's namespaces."""
 
     NAME = "nsenter"

@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -275,7 +276,7 @@ def test_a_file_that_keeps_changing_is_named(results: Path) -> None:
     path = write(results / "growing")
 
     class Meddler(FakeStore):
-        async def send(self, key: str, *args: object, **kwargs: object) -> None:
+        async def send(self, key: str, *args: Any, **kwargs: Any) -> None:
             await super().send(key, *args, **kwargs)
             with path.open("ab") as file:
                 file.write(b"more")
@@ -297,7 +298,7 @@ def test_reports_go_first_and_the_deadline_is_kept(results: Path, monkeypatch: p
     write(results / "report.html", b"<p>")
 
     class Slow(FakeStore):
-        async def send(self, key: str, *args: object, **kwargs: object) -> None:
+        async def send(self, key: str, *args: Any, **kwargs: Any) -> None:
             await super().send(key, *args, **kwargs)
             clock.advance(4)
 
