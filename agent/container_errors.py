@@ -79,6 +79,19 @@ def pull_failed(image: str, words: str) -> str:
     return f"The container image {image} is not on the machine and could not be pulled: {said}. {pull_advice(words)}"
 
 
+def load_failed(image: str, words: str) -> str:
+    """Why the image cannot be had from its archive: name, what went wrong, next step."""
+    advice = (
+        "The machine's disk is full. Use a larger boot disk."
+        if re.search("no space left", words, re.IGNORECASE)
+        else "Build its archive anew (`make bundle`) and submit the run again."
+    )
+    return (
+        f"The container image {image} is not on the machine and could not be loaded from the work bucket: "
+        f"{_line(words)}. {advice}"
+    )
+
+
 def pull_advice(words: str) -> str:
     """The probable cause of a pull that failed with these words, and the next step."""
     return _cause(

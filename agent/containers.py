@@ -1,4 +1,4 @@
-"""The Docker daemon as the agent uses it: images, the workload's container, and the sweep at the end.
+"""The Docker daemon as the agent uses it: the workload's container, and the sweep at the end.
 
 The Docker SDK is imported when a daemon is opened, as it takes longer to import than the rest of the agent.
 """
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.clock import Clock, Deadline, SystemClock
 from agent.container_errors import pull_failed, start_failed
 from agent.container_plan import (
-    PLUGINS_LABEL,
     ROLE_LABEL,
     RUN_LABEL,
     WORK_DIR_LABEL,
@@ -27,19 +26,16 @@ from agent.container_plan import (
     Mount,
     Role,
     Running,
-    split_image,
 )
+from agent.docker_daemon import REQUEST_S, DaemonAway, daemon, words
 from agent.errors import DockerError, ImageUnavailable
+from agent.images import Images
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 log = logging.getLogger(__name__)
 
-PULL_S: Final = 900.0
-"""How long a pull may take: 10 GB at 12 MB/s."""
-_REQUEST_S: Final = 60
-"""How long the daemon may be silent within one request."""
 _DAEMON_AWAY_S: Final = 120.0
 """How long the daemon may be down (an upgrade, a restart with live-restore) before a wait gives up."""
 _RETRY_S: Final = 1.0
@@ -47,8 +43,8 @@ _KILLERS: Final = 8
 """Containers that are removed at the same time; the daemon takes 50 to 300 ms for each."""
 
 
-class Containers:
-    """The containers of this machine. Safe to use from several threads."""
+class Containers(Images):
+    """The containers of this machine, and its container images. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -56,63 +52,8 @@ class Containers:
         clock: Clock | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._api = client.api
-        self._clock = clock or SystemClock()
+        super().__init__(client.api, clock or SystemClock())
         self._pause = pause
-
-    # --- images ---
-
-    def ensure_image(self, image: str, timeout_s: float = PULL_S) -> None:
-        """Have `image` on the machine: nothing is asked of any registry where it is there already.
-
-        Raises:
-            ImageUnavailable: it is not there and cannot be pulled, or not within `timeout_s` seconds.
-            DockerError: the daemon does not answer.
-        """
-        import requests
-
-        if self._image(image) is not None:
-            return
-        log.info("pulling image %s", image)
-        by = Deadline.after(timeout_s, self._clock)
-        name, tag = split_image(image)
-        try:
-            with _daemon(f"pull image {image}"):
-                for event in self._api.pull(name, tag=tag, stream=True, decode=True):
-                    if "error" in event:
-                        raise ImageUnavailable(pull_failed(image, str(event["error"])))
-                    if by.passed:
-                        raise ImageUnavailable(
-                            pull_failed(image, f"timeout: not complete after {timeout_s:.0f} s")
-                        )
-        except _DaemonAway as error:
-            if not isinstance(error.__cause__, TimeoutError | requests.Timeout):
-                raise
-            raise ImageUnavailable(pull_failed(image, f"timeout: nothing for {_REQUEST_S} s")) from error
-        except DockerError as error:
-            raise ImageUnavailable(pull_failed(image, _words(error.__cause__))) from error
-        if self._image(image) is None:
-            raise ImageUnavailable(pull_failed(image, "the pull ended without the image"))
-
-    def has_plugins(self, image: str) -> bool:
-        """Whether the image's Nextflow can have its plugins: ours says so by label, of others it is assumed.
-
-        Raises:
-            DockerError: the daemon does not answer.
-        """
-        found = self._image(image)
-        labels = (found or {}).get("Config", {}).get("Labels") or {}
-        return labels.get(PLUGINS_LABEL) != ""
-
-    def _image(self, image: str) -> dict[str, Any] | None:
-        from docker.errors import ImageNotFound, NotFound
-
-        with _daemon(f"look for image {image}"):
-            try:
-                found: dict[str, Any] = self._api.inspect_image(image)  # type: ignore[no-untyped-call]  # the stubs lack it
-            except (ImageNotFound, NotFound):
-                return None
-        return found
 
     # --- the workload's container ---
 
@@ -136,7 +77,7 @@ class Containers:
         folder = str(spool.parent)
         if not any(m.source == m.target and spool.is_relative_to(m.target) for m in mounts):
             mounts.append(Mount(folder, folder))
-        with _daemon(f"start container {plan.name}"):
+        with daemon(f"start container {plan.name}"):
             self._remove_never_started(plan.name)
             try:
                 created = self._api.create_container(
@@ -159,14 +100,14 @@ class Containers:
                 )
                 container_id: str = created["Id"]
             except ImageNotFound as error:
-                raise ImageUnavailable(pull_failed(plan.image, _words(error))) from error
+                raise ImageUnavailable(pull_failed(plan.image, words(error))) from error
             except APIError as error:
-                raise DockerError(start_failed(plan.image, _words(error))) from error
+                raise DockerError(start_failed(plan.image, words(error))) from error
             try:
                 self._api.start(container_id)
             except APIError as error:
                 self._api.remove_container(container_id, force=True)
-                raise DockerError(start_failed(plan.image, _words(error))) from error
+                raise DockerError(start_failed(plan.image, words(error))) from error
         return container_id
 
     def _remove_never_started(self, name: str) -> None:
@@ -180,7 +121,7 @@ class Containers:
         Raises:
             DockerError: the daemon does not answer.
         """
-        with _daemon(f"look for the containers of run {run_id}"):
+        with daemon(f"look for the containers of run {run_id}"):
             for found in self._list(run_id, all=True, role=role):
                 state = self._state(found["Id"])
                 if state is None or state["Status"] == "created":
@@ -201,7 +142,7 @@ class Containers:
         away_until: Deadline | None = None
         while True:
             try:
-                with _daemon(f"wait for container {container_id[:12]}"):
+                with daemon(f"wait for container {container_id[:12]}"):
                     state = self._state(container_id)
                     if state is None:
                         raise _vanished(container_id)
@@ -213,9 +154,9 @@ class Containers:
                     except NotFound:
                         raise _vanished(container_id) from None
                     except APIError as error:
-                        log.warning("waiting for container %s: %s", container_id[:12], _words(error))
+                        log.warning("waiting for container %s: %s", container_id[:12], words(error))
                         self._pause(_RETRY_S)
-            except _DaemonAway as error:
+            except DaemonAway as error:
                 away_until = away_until or Deadline.after(_DAEMON_AWAY_S, self._clock)
                 if away_until.passed:
                     raise
@@ -230,7 +171,7 @@ class Containers:
         """
         from docker.errors import NotFound
 
-        with _daemon(f"stop container {container_id[:12]}"):
+        with daemon(f"stop container {container_id[:12]}"):
             try:
                 self._api.stop(container_id, timeout=max(0, int(grace_s)))
             except NotFound:
@@ -244,7 +185,7 @@ class Containers:
         """
         from docker.errors import APIError
 
-        with _daemon(f"remove container {container_id[:12]}"):
+        with daemon(f"remove container {container_id[:12]}"):
             try:
                 self._api.remove_container(container_id, force=True, v=True)
             except APIError as error:
@@ -260,7 +201,7 @@ class Containers:
         Raises:
             DockerError: the daemon does not answer.
         """
-        with _daemon(f"list the containers of run {run_id}"):
+        with daemon(f"list the containers of run {run_id}"):
             return tuple(
                 Listed(
                     id=found["Id"],
@@ -279,7 +220,7 @@ class Containers:
         Raises:
             DockerError: the daemon does not answer.
         """
-        with _daemon(f"look for containers of run {run_id} that ran out of memory"):
+        with daemon(f"look for containers of run {run_id} that ran out of memory"):
             events = self._api.events(
                 since=int(since.timestamp()),
                 until=int(self._clock.now().timestamp()) + 1,
@@ -301,7 +242,7 @@ class Containers:
         pool = ThreadPoolExecutor(_KILLERS, thread_name_prefix="sweep")
         try:
             while True:
-                with _daemon(f"list the containers of run {run_id}"):
+                with daemon(f"list the containers of run {run_id}"):
                     left = {
                         found["Id"]: (found["Names"] or [found["Id"][:12]])[0].lstrip("/")
                         for found in self._list(run_id, all=True)
@@ -346,36 +287,14 @@ def open_containers(
     Raises:
         DockerError: no daemon answers there.
     """
-    with _daemon("talk to Docker"):
+    with daemon("talk to Docker"):
         from docker import DockerClient
 
-        client = DockerClient(base_url=base_url, version="auto", timeout=_REQUEST_S)
+        client = DockerClient(base_url=base_url, version="auto", timeout=REQUEST_S)
     try:
         yield Containers(client, clock, pause)
     finally:
         client.close()
-
-
-class _DaemonAway(DockerError):
-    """The daemon could not be reached, or hung up."""
-
-
-@contextmanager
-def _daemon(what: str) -> Iterator[None]:
-    """Docker's and its connection's errors end here."""
-    import requests
-    from docker.errors import APIError, DockerException
-    from urllib3.exceptions import HTTPError
-
-    try:
-        yield
-    except APIError as error:
-        raise DockerError(f"Docker would not {what}: {_words(error)}") from error
-    except (requests.RequestException, HTTPError, DockerException, ConnectionError, TimeoutError) as error:
-        raise _DaemonAway(
-            f"Could not {what}: the Docker daemon does not answer ({error}). It is probably not running, or "
-            "its socket may not be read by this user: look at `systemctl status docker`."
-        ) from error
 
 
 def _vanished(container_id: str) -> DockerError:
@@ -391,8 +310,3 @@ def _exit(state: Mapping[str, Any]) -> ContainerExit:
         oom_killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
     )
-
-
-def _words(error: Any) -> str:
-    """The daemon's own words of an APIError."""
-    return str(error.explanation or error)

@@ -66,7 +66,7 @@ def prepare(run: OneRun) -> Prepared:
     # A workload that was started before the agent was killed has all of this, and may be using it.
     first_time = run.journal.read(Started) is None and containers.find(spec.run_id) is None
     if first_time:
-        _unless_stopped(run.latch, lambda: containers.ensure_image(spec.container_image))
+        _unless_stopped(run.latch, lambda: _have_image(run, containers))
         _unless_stopped(run.latch, lambda: _fetch(run, carrier))
     plan = plan_pipeline(
         spec,
@@ -92,6 +92,20 @@ def _carrier(run: OneRun) -> Carrier | None:
     from agent.carry import Carrier
 
     return Carrier(run.claimed.store, run.folder, run.spec.workload.session_id)
+
+
+def _have_image(run: OneRun, containers: Containers) -> None:
+    """The machine's own, else from the archive that the spec names, else from a registry."""
+    spec = run.spec
+    sha256 = spec.container_archive_sha256
+    if sha256 is None or containers.has_image(spec.container_image):
+        containers.ensure_image(spec.container_image)
+        return
+    # Imported here: on an image of ours all container images are there, and the start counts.
+    from agent.image_archive import bucket_of, load_archive
+
+    bucket = run.world.open_store(bucket_of(spec.work_dir))
+    load_archive(bucket, containers, spec.work_dir, spec.container_image, sha256)
 
 
 def _fetch(run: OneRun, carrier: Carrier | None) -> None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -117,6 +118,28 @@ class Store:
             return bytes(obstore.get(self._careful, self._root + key).bytes())
 
         return self._carefully(Action.READ, key, deadline, read)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """A large object in parts, in order; each is tried again by itself, and the next is on its way meanwhile."""
+        path = self._root + key
+        size: int = self._carefully(Action.READ, key, None, lambda: obstore.head(self._careful, path)["size"])
+
+        def read(start: int) -> bytes:
+            end = min(start + PART_BYTES, size)
+            by = Deadline.after(BULK_PATIENCE_S, self.clock)
+            return self._carefully(
+                Action.READ, key, by, lambda: bytes(obstore.get_range(self._bulk, path, start=start, end=end))
+            )
+
+        with ThreadPoolExecutor(1, thread_name_prefix="stream") as ahead:
+            coming: Future[bytes] | None = None
+            for start in range(0, size, PART_BYTES):
+                following = ahead.submit(read, start)
+                if coming is not None:
+                    yield coming.result()
+                coming = following
+            if coming is not None:
+                yield coming.result()
 
     def put(
         self, key: str, body: bytes, content_type: str | None = None, *, deadline: Deadline | None = None

@@ -14,6 +14,7 @@ from agent.contract.base import (
     RunId,
     RunName,
     S3Uri,
+    Sha256,
 )
 from agent.contract.keys import (
     AGENT_LOG,
@@ -113,6 +114,7 @@ __all__ = [
     "S3Uri",
     "SecretRef",
     "SecretStore",
+    "Sha256",
     "StopReason",
     "StopRequest",
     "TaskCounts",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from agent.clock import Deadline
-from agent.container_errors import pull_failed
+from agent.container_errors import load_failed, pull_failed
 from agent.container_plan import (
     ROLE_LABEL,
     RUN_LABEL,
@@ -80,6 +80,18 @@ class FakeContainers:
         if image not in self.registry:
             raise ImageUnavailable(pull_failed(image, "manifest unknown"))
         self.pulled.append(image)
+        self.images.add(image)
+
+    def has_image(self, image: str) -> bool:
+        """Whether the image is on the machine."""
+        self._fail()
+        return image in self.images
+
+    def load_image(self, image: str, archive: Iterator[bytes], timeout_s: float = 0.0) -> None:  # noqa: ARG002  # as the real one
+        """An archive that is read to its end holds the image that is its text; raises ImageUnavailable."""
+        self._fail()
+        if b"".join(archive) != image.encode():
+            raise ImageUnavailable(load_failed(image, "the archive holds another image"))
         self.images.add(image)
 
     def has_plugins(self, image: str) -> bool:

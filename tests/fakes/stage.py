@@ -148,7 +148,9 @@ class Stage:
         return live(
             World(
                 metadata=cast(MetadataService, self.metadata),
-                open_store=lambda uri: cast(Store, FakeStore(self.bucket, uri.removeprefix("s3://bucket/"))),
+                open_store=lambda uri: cast(
+                    Store, FakeStore(self.bucket, uri.removeprefix("s3://bucket").strip("/"))
+                ),
                 open_containers=lambda: cast(Containers, opened()),
                 open_sink=lambda _pointer: self.sink,
                 open_secret_reader=lambda _region: cast(SecretReader, Vault()),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent.clock import Clock, Deadline, SystemClock
 from agent.errors import KeyMissing, StoreError
 from agent.store import Body, OutOfTime, Store, StoredObject
+
+_PART = 1 + 4 * 1024**2
+"""Of a stream."""
 
 
 class FakeBucket:
@@ -94,6 +97,11 @@ class FakeStore(Store):
         """Write a file as an object."""
         self._maybe_fail(deadline)
         self._write(key, path.read_bytes(), content_type)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """An object in parts, in order."""
+        body = self.get(key)
+        yield from (body[start : start + _PART] for start in range(0, len(body), _PART))
 
     def download(self, key: str, path: Path, *, deadline: Deadline | None = None) -> None:
         """Write an object as a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import socket
@@ -155,6 +156,37 @@ def test_missing_image(containers: Either, run_id: str, spool: Path) -> None:
     with pytest.raises(ImageUnavailable, match=MISSING):
         containers.start(plan(run_id, SAYS, image=MISSING), spool)
     containers.ensure_image(NEXTFLOW_IMAGE)
+
+
+def test_an_archive_becomes_an_image(docker: Containers) -> None:
+    """What `docker image save` wrote is loaded; one that is cut off or holds another image is an error."""
+    image = f"solorun/test-archive:{uuid.uuid4().hex[:8]}"
+    with io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            tar.addfile(tarfile.TarInfo("file"))
+        subprocess.run(
+            ["docker", "import", "-", image], input=buffer.getvalue(), check=True, capture_output=True
+        )
+    try:
+        saved = subprocess.run(["docker", "image", "save", image], check=True, capture_output=True).stdout
+        subprocess.run(["docker", "image", "rm", image], check=True, capture_output=True)
+        assert not docker.has_image(image)
+
+        def cut_off() -> Iterator[bytes]:
+            yield saved[:-2000]
+            raise ImageUnavailable("cut off")
+
+        with pytest.raises(ImageUnavailable, match="cut off"):
+            docker.load_image(image, cut_off())
+        assert not docker.has_image(image)
+        with pytest.raises(ImageUnavailable, match="could not be loaded"):
+            docker.load_image(image, iter([b"no archive at all"]))
+        with pytest.raises(ImageUnavailable, match="holds another image"):
+            docker.load_image(MISSING, iter([gzip.compress(saved)]))
+        docker.load_image(image, iter([gzip.compress(saved)]))
+        assert docker.has_image(image)
+    finally:
+        subprocess.run(["docker", "image", "rm", "--force", image], check=False, capture_output=True)
 
 
 # --- Docker alone -------------------------------------------------------------------------------------------

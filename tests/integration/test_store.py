@@ -17,7 +17,7 @@ import pytest
 from agent.clock import Deadline, SystemClock
 from agent.errors import KeyMissing, StoreError
 from agent.s3_clients import AccessKeys
-from agent.store import OutOfTime, Store, open_store
+from agent.store import PART_BYTES, OutOfTime, Store, open_store
 from tests.fakes.flaky_proxy import Fault, FlakyProxy, Request, flaky_proxy
 from tests.fakes.s3_server import REGION, S3Server
 from tests.fakes.store import FakeBucket, FakeStore
@@ -105,6 +105,19 @@ def test_files_travel_both_ways(store: Store, tmp_path: Path) -> None:
         store.upload(source, f"files/{size}", "application/octet-stream")
         store.download(f"files/{size}", target)
         assert target.read_bytes() == source.read_bytes()
+
+
+def test_a_large_object_streams_in_order(store: Store) -> None:
+    """The parts joined are the object, also where the last part is not full; a missing one is said so at once."""
+    body = os.urandom(1000) * (2 * PART_BYTES // 1000 + 5)
+    store.put("large", body)
+    parts = list(store.stream("large"))
+    assert len(parts) > 2
+    assert b"".join(parts) == body
+    store.put("empty", b"")
+    assert b"".join(store.stream("empty")) == b""
+    with pytest.raises(KeyMissing):
+        next(store.stream("missing"))
 
 
 def test_uploading_a_file_that_is_not_there(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from agent.contract import (
     SecretStore,
     StopReason,
     StopRequest,
+    program_key,
 )
 from agent.errors import DockerError, StoreError
 from agent.journal import Exited, Started
@@ -92,6 +94,33 @@ def test_an_image_that_cannot_be_had(stage: Stage) -> None:
     assert_over(stage, StopReason.IMAGE_UNAVAILABLE)
     assert "nowhere:0" in stage.status.message
     assert stage.status.started_at is None
+
+
+def test_an_image_comes_from_its_archive_where_the_machine_is_without_it(stage: Stage) -> None:
+    """On a machine image of a person's own Nextflow's container image is loaded from the bucket, by its checksum."""
+    image = "solorun/elsewhere:1"
+    sha256 = hashlib.sha256(image.encode()).hexdigest()
+    stage.submit(container_image=image, container_archive_sha256=sha256)
+    stage.bucket.objects[program_key("s3://bucket", sha256)] = image.encode()
+    stage.live()
+    assert_over(stage, StopReason.COMPLETED)
+    assert image in stage.containers.images
+    assert stage.containers.pulled == []
+
+
+def test_an_image_that_is_there_is_not_loaded(stage: Stage) -> None:
+    """Where the machine has the container image the archive is not even looked at."""
+    stage.submit(container_archive_sha256="0" * 64)
+    stage.live()
+    assert_over(stage, StopReason.COMPLETED)
+
+
+def test_an_archive_that_is_gone_is_said(stage: Stage) -> None:
+    """No registry is asked instead: what it had under that name would be somebody else's."""
+    stage.submit(container_image="nowhere:0", container_archive_sha256="0" * 64)
+    stage.live()
+    assert_over(stage, StopReason.IMAGE_UNAVAILABLE)
+    assert "could not be loaded from the work bucket" in stage.status.message
 
 
 def test_a_secret_that_cannot_be_read(stage: Stage) -> None:
