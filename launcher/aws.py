@@ -77,6 +77,20 @@ class Aws:
         return self._make(lambda session: session.client("s3", **self._options))
 
     @cached_property
+    def s3_links(self) -> S3Client:
+        """S3, for links that others use: signed for the bucket's region, with nothing that their user must add."""
+        from botocore.config import Config
+
+        links = Config(
+            signature_version="s3v4",
+            request_checksum_calculation="when_required",
+            # for every bucket name the region's own address, and a certificate that fits
+            s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional"},
+        )
+        options = {**self._options, "config": self._options["config"].merge(links)}
+        return self._make(lambda session: session.client("s3", **options))
+
+    @cached_property
     def ec2(self) -> EC2Client:
         """EC2."""
         return self._make(lambda session: session.client("ec2", **self._options))

@@ -56,6 +56,9 @@ BOOT_DISK_MAX_GB: Final = 16384
 BOOT_DEVICE: Final = "/dev/xvda"
 """The root device of Amazon Linux 2023."""
 
+RELEASE_NAME: Final = "solorun-"
+"""What the names of our own machine images begin with."""
+
 LOG_GROUP: Final = "/solorun"
 TIME_LIMIT: Final = "24h"
 """Every run has a limit: a machine that nobody looks at must not go on for ever."""

@@ -46,6 +46,8 @@ class ComputeEnv(BaseModel):
     """m5d.large where None, m6gd.large with arm64."""
     image_id: Annotated[str, StringConstraints(pattern=r"^ami-[0-9a-f]{8,17}$")] | None = None
     """The machine image; the newest published one where None."""
+    image_has_agent: bool | None = None
+    """Whether image_id has solorun's agent; where None, images named solorun-… have it. To others it is brought."""
     boot_disk_gb: Annotated[int, Field(ge=catalog.BOOT_DISK_MIN_GB, le=catalog.BOOT_DISK_MAX_GB)] = (
         catalog.BOOT_DISK_GB
     )
@@ -94,6 +96,13 @@ class ComputeEnv(BaseModel):
         arm64 = info.data.get("arm64", False)
         if value and (arch := catalog.arch_of(value)) is not (Arch.ARM64 if arm64 else Arch.X86_64):
             raise ValueError(f"{value} is {arch}, but arm64 is {str(arm64).lower()}")
+        return value
+
+    @field_validator("image_has_agent")
+    @classmethod
+    def _is_about_an_image(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value is False and not info.data.get("image_id"):
+            raise ValueError("the published machine image has the agent; another one is named by image_id")
         return value
 
     @field_validator("boot_disk_kms_key")

@@ -11,8 +11,8 @@ import tenacity
 from launcher import catalog
 from launcher.aws import Aws
 from launcher.aws_errors import translated
-from launcher.catalog import Arch
 from launcher.clock import Clock
+from launcher.compute_envs import ComputeEnv
 from launcher.errors import AccessDenied, CapacityUnavailable, LauncherError, NotThere, UserError
 from launcher.plan import MachinePlan
 
@@ -47,6 +47,10 @@ class MachineImage:
 
     image_id: str
     root_device: str = catalog.BOOT_DEVICE
+    has_agent: bool = True
+    """False where it may be without solorun's agent."""
+    disk_gb: int = 0
+    """What its boot disk has at least; 0 where that is not known."""
 
 
 class Machines:
@@ -64,7 +68,7 @@ class Machines:
         """
         ce = self.aws.ce
         if ce.image_id is not None:
-            return self._own_image(ce.image_id, ce.arch)
+            return self._own_image(ce, ce.image_id)
         name = catalog.image_parameter(ce.arch)
         try:
             with self._translated("ssm", f"the parameter {name}"):
@@ -128,27 +132,43 @@ class Machines:
         text = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
         return "\n".join(text.splitlines()[-lines:])
 
-    def _own_image(self, image_id: str, arch: Arch) -> MachineImage:
+    def _own_image(self, ce: ComputeEnv, image_id: str) -> MachineImage:
+        has_agent = ce.image_has_agent
+        if has_agent is None and ce.local:
+            # its machines have the agent from elsewhere
+            has_agent = True
         try:
             with self._translated("ec2", f"the image {image_id}"):
                 images = self.aws.ec2.describe_images(ImageIds=[image_id])["Images"]
         except AccessDenied:
-            # looking at images is an optional permission
-            return MachineImage(image_id)
+            # looking at images is an optional permission; an agent that is there is not disturbed by one that is sent
+            return MachineImage(image_id, has_agent=bool(has_agent))
         except NotThere:
             images = []
         if not images:
             raise UserError(
-                f"There is no machine image {image_id} in {self.aws.ce.region}",
+                f"There is no machine image {image_id} in {ce.region}",
                 hint="Images belong to a region; without image_id in the compute environment, the newest published "
                 "one is used",
             )
-        found = images[0].get("Architecture", arch)
-        if found != arch:
-            raise UserError(
-                f"The machine image {image_id} is {found}; the compute environment asks for {arch}"
-            )
-        return MachineImage(image_id, images[0].get("RootDeviceName") or catalog.BOOT_DEVICE)
+        found: dict[str, Any] = dict(images[0])
+        problems = unfit(found, ce)
+        if problems:
+            raise UserError(f"The machine image {image_id} cannot be used", problems=problems)
+        if has_agent is None:
+            has_agent = str(found.get("Name", "")).startswith(catalog.RELEASE_NAME)
+        root = found.get("RootDeviceName") or catalog.BOOT_DEVICE
+        disks = (
+            disk.get("Ebs", {})
+            for disk in found.get("BlockDeviceMappings", [])
+            if disk.get("DeviceName") == root
+        )
+        return MachineImage(
+            image_id,
+            root,
+            has_agent=has_agent,
+            disk_gb=max((disk.get("VolumeSize", 0) for disk in disks), default=0),
+        )
 
     def _run_instance(self, plan: MachinePlan, subnet: str | None, attempt: int) -> str:
         parameters = run_instances_parameters(plan, subnet, attempt)
@@ -188,6 +208,25 @@ class Machines:
 
     def _translated(self, service: str, resource: str) -> Any:
         return translated(service, resource, endpoint=self.aws.endpoint)
+
+
+def unfit(image: dict[str, Any], ce: ComputeEnv) -> tuple[str, ...]:
+    """Why no machine of the compute environment can be started from an image, as EC2 describes it."""
+    problems = []
+    arch, state = image.get("Architecture", ce.arch), image.get("State", "available")
+    if arch != ce.arch:
+        problems.append(f"it is {arch}; the compute environment asks for {ce.arch}")
+    if state != "available":
+        problems.append(f"it is {state}, not available")
+    if str(image.get("Platform", "")).lower() == "windows":
+        problems.append("it is Windows; runs need Linux")
+    if image.get("RootDeviceType") == "instance-store":
+        problems.append(
+            "its root device is not an EBS volume, so a machine from it cannot have a boot disk of its own"
+        )
+    if image.get("VirtualizationType") == "paravirtual":
+        problems.append("it is paravirtual, which today's instance types do not start")
+    return tuple(problems)
 
 
 def run_instances_parameters(plan: MachinePlan, subnet: str | None, attempt: int = 0) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def observe(statuses: Sequence[RunStatus], machines: Machines, clock: Clock) -> 
 
 
 def status_now(book: RunBook, run_id: str, machines: Machines, clock: Clock) -> RunStatus:
-    """The status of one run, UNKNOWN when its machine is gone.
+    """The status of one run, UNKNOWN when its machine is gone. Why it never got its agent is told where it was told.
 
     A machine may write its last status between the two looks, so a loss is believed at the second reading.
     """
@@ -43,7 +43,10 @@ def status_now(book: RunBook, run_id: str, machines: Machines, clock: Clock) -> 
     if seen.state is not RunState.UNKNOWN:
         return seen
     stored = book.status(run_id)
-    return stored if stored.state.final else seen
+    if stored.state.final:
+        return stored
+    report = book.boot_report(run_id) if stored.state is RunState.SUBMITTED else ""
+    return seen.model_copy(update={"message": f"{seen.message} {report}"}) if report else seen
 
 
 def _silent(status: RunStatus, clock: Clock) -> bool:

@@ -29,6 +29,7 @@ from launcher.compute_envs import ComputeEnv
 from launcher.errors import UserError
 from launcher.request import RunRequest
 from launcher.text import duration, size
+from launcher.user_data import Links, script
 
 JSON_TYPE: Final = "application/json"
 _TAG_VALUE_MAX: Final = 256
@@ -64,7 +65,7 @@ class MachinePlan:
     spot: bool
     client_token: str
     user_data: str
-    """The run pointer; no secrets."""
+    """The run pointer, or a script with it that brings the agent; no secrets."""
     tags: tuple[tuple[str, str], ...]
 
 
@@ -83,6 +84,17 @@ class Write:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """What a machine is given whose image has no agent: archives in the work bucket, by checksum."""
+
+    agent_sha256: str
+    links: Links
+    container_archive_sha256: str | None
+    sends: tuple[tuple[str, int], ...]
+    """The archives, for people: what each is, and its bytes."""
+
+
+@dataclass(frozen=True)
 class LaunchPlan:
     """Everything that submitting will do, in its order."""
 
@@ -94,16 +106,22 @@ class LaunchPlan:
     """The marker that holds the run's name."""
     writes: tuple[Write, ...]
     """What follows once the name is reserved."""
+    brought: Brought | None = None
+    """Set where the machine image has no agent."""
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""
         machine = {**asdict(self.machine), "tags": dict(self.machine.tags)}
-        machine["user_data"] = json.loads(self.machine.user_data)
+        if self.brought is None:
+            machine["user_data"] = json.loads(self.machine.user_data)
         bucket, _ = split_s3_uri(self.pointer.prefix)
         return {
             "run_id": self.spec.run_id,
             "name": self.spec.name,
             "machine": machine,
+            "brought": [{"what": what, "bytes": count} for what, count in self.brought.sends]
+            if self.brought
+            else [],
             "writes": [
                 {
                     "uri": f"s3://{bucket}/{write.key}",
@@ -137,6 +155,7 @@ class LaunchPlan:
             ("region", machine.region),
             ("machine", f"{machine.instance_type}{', Spot' if machine.spot else ''}, boot disk {disk}"),
             ("machine image", machine.image_id),
+            ("brought to it", self._brought_text()),
             ("container image", spec.container_image),
             ("subnets", ", ".join(machine.subnets) or "of the default VPC"),
             ("security groups", ", ".join(machine.security_groups) or "the default one"),
@@ -145,7 +164,14 @@ class LaunchPlan:
             ("tags", "\n".join(f"{key} = {value}" for key, value in machine.tags)),
             ("log group", spec.log_group),
             ("writes", "\n".join(_write_text(bucket, write) for write in (self.reserve, *self.writes))),
+            ("user data", machine.user_data if self.brought else ""),
         ]
+
+    def _brought_text(self) -> str:
+        sends = self.brought.sends if self.brought else ()
+        return "\n".join(
+            f"{what} ({size(count)}), sent to the bucket unless it is there" for what, count in sends
+        )
 
 
 def plan_launch(
@@ -157,11 +183,14 @@ def plan_launch(
     boot_device: str = catalog.BOOT_DEVICE,
     bundle: bytes | None = None,
     bundle_from: str | None = None,
+    brought: Brought | None = None,
 ) -> LaunchPlan:
-    """Plan a run. `bundle` is the packed folder, `bundle_from` the key of one that an earlier run sent.
+    """Plan a run. `bundle` is the packed folder, `bundle_from` the key of one that an earlier run sent; `brought` is
+    what the machine is given where its image has no agent.
 
     Raises:
-        UserError: the instance type asked for does not fit the compute environment's architecture.
+        UserError: the instance type asked for does not fit the compute environment's architecture, or the user data
+            are too large.
     """
     kind = request.instance_type
     if kind is not None and (arch := catalog.arch_of(kind)) is not ce.arch:
@@ -169,7 +198,7 @@ def plan_launch(
             f"--instance-type {kind} is {arch}; the compute environment {ce.name} is {ce.arch}",
             hint="Choose a type of that architecture, or a compute environment of the other one",
         )
-    spec = _spec(request, ce, identity)
+    spec = _spec(request, ce, identity, brought)
     work_dir, run_id = spec.work_dir, spec.run_id
     pointer = RunPointer(
         run_id=run_id,
@@ -191,11 +220,12 @@ def plan_launch(
         spec=spec,
         status=status,
         pointer=pointer,
-        machine=_machine(ce, spec, pointer, image_id, boot_device),
+        machine=_machine(ce, spec, pointer, image_id, boot_device, brought),
         reserve=Write(
             name_key(work_dir, spec.name), "reserves the name", "text/plain", once=True, body=run_id.encode()
         ),
         writes=_writes(spec, status, bundle, bundle_from),
+        brought=brought,
     )
 
 
@@ -208,7 +238,7 @@ def source_text(spec: RunSpec) -> str:
     return f"folder {source.folder}{commit}{' with changes' if source.dirty else ''}"
 
 
-def _spec(request: RunRequest, ce: ComputeEnv, identity: Identity) -> RunSpec:
+def _spec(request: RunRequest, ce: ComputeEnv, identity: Identity, brought: Brought | None) -> RunSpec:
     return RunSpec(
         run_id=identity.run_id,
         name=identity.name,
@@ -218,6 +248,7 @@ def _spec(request: RunRequest, ce: ComputeEnv, identity: Identity) -> RunSpec:
         work_dir=request.work_dir or ce.work_dir,
         log_group=ce.log_group,
         container_image=ce.container_image,
+        container_archive_sha256=brought.container_archive_sha256 if brought else None,
         environment=ce.environment,
         secrets=request.secrets,
         pre_run_script=ce.pre_run_script,
@@ -246,7 +277,12 @@ def _spec(request: RunRequest, ce: ComputeEnv, identity: Identity) -> RunSpec:
 
 
 def _machine(
-    ce: ComputeEnv, spec: RunSpec, pointer: RunPointer, image_id: str, boot_device: str
+    ce: ComputeEnv,
+    spec: RunSpec,
+    pointer: RunPointer,
+    image_id: str,
+    boot_device: str,
+    brought: Brought | None,
 ) -> MachinePlan:
     asked = spec.machine
     if asked is None:
@@ -272,7 +308,9 @@ def _machine(
         boot_disk_kms_key=ce.boot_disk_kms_key,
         spot=asked.spot,
         client_token=spec.run_id,
-        user_data=pointer.model_dump_json(),
+        user_data=script(pointer, ce.arch, brought.agent_sha256, brought.links)
+        if brought
+        else pointer.model_dump_json(),
         tags=tuple((key, value[:_TAG_VALUE_MAX]) for key, value in tags.items()),
     )
 

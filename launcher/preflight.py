@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from launcher.bringing import Bringing, what_to_bring
 from launcher.catalog import NEXTFLOW_IMAGE
 from launcher.compute_envs import ComputeEnv
 from launcher.errors import UserError
@@ -21,6 +22,8 @@ class Preflight:
 
     image: MachineImage
     owner: str
+    bringing: Bringing | None
+    """What machines from this image are given; None where it has the agent."""
 
 
 def check_docker(environ: Mapping[str, str], image: str) -> None:
@@ -55,8 +58,21 @@ def check_instance_profile(ce: ComputeEnv) -> None:
         )
 
 
-def check(place: Place, settings: Settings) -> Preflight:
-    """Ask for everything side by side.
+def check_boot_disk_fits(image: MachineImage, disk_gb: int) -> None:
+    """EC2 does not make a disk smaller than the image's.
+
+    Raises:
+        UserError: it was to be smaller.
+    """
+    if disk_gb < image.disk_gb:
+        raise UserError(
+            f"The machine image {image.image_id} needs a boot disk of {image.disk_gb} GB; {disk_gb} GB were asked for",
+            hint=f"In the compute environment's file: boot_disk_gb: {image.disk_gb}; or --boot-disk-gb {image.disk_gb}",
+        )
+
+
+def check(place: Place, settings: Settings, boot_disk_gb: int | None = None) -> Preflight:
+    """Ask for everything side by side. `boot_disk_gb` is what the run asks for, where it asks.
 
     Raises:
         UserError: something must change first; all of it is listed.
@@ -84,5 +100,10 @@ def check(place: Place, settings: Settings) -> Preflight:
         if error.message not in said:
             said.add(error.message)
             problems.found.append(error)
+    bringing = None
+    if image.exception() is None:
+        found = image.result()
+        problems.attempt(lambda: check_boot_disk_fits(found, boot_disk_gb or place.ce.boot_disk_gb))
+        bringing = problems.attempt(lambda: what_to_bring(settings.bundle_dir, place.ce, found))
     problems.raise_if_any("The run was not started")
-    return Preflight(image.result(), owner.result())
+    return Preflight(image.result(), owner.result(), bringing)

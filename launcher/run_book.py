@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from agent.contract import (
     ARTIFACTS,
+    BOOT_REPORT,
     CACHE,
     CLAIM,
     SPEC,
@@ -41,6 +42,8 @@ LAUNCHER: Final = "launcher"
 """Who has claimed a run that no machine will run."""
 _NEWER: Final = "schema_version: written by a newer"
 """How the contract's problem with a file of a later schema version begins."""
+_REPORT_MAX: Final = 2000
+"""Characters."""
 M = TypeVar("M", RunSpec, RunStatus, Claim)
 
 
@@ -112,6 +115,12 @@ class RunBook:
             return self._read(Claim, run_id, CLAIM)
         except NotThere:
             return None
+
+    def boot_report(self, run_id: str) -> str:
+        """Why the run's machine could not be given its agent, in a line; empty where it was given, or had it."""
+        text = (self.store.find(self.key(run_id, BOOT_REPORT)) or b"").decode(errors="replace")
+        # whoever had the machine's link may have written it
+        return " ".join("".join(char if char.isprintable() else " " for char in text[:_REPORT_MAX]).split())
 
     def key(self, run_id: str, name: str = "") -> str:
         """The key of a file of a run, or its prefix."""

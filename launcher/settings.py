@@ -10,6 +10,8 @@ from typing import Final
 from launcher.clock import Clock, SystemClock
 
 CONFIG_DIR_VARIABLE: Final = "SOLORUN_CONFIG_DIR"
+BUNDLE_DIR_VARIABLE: Final = "SOLORUN_BUNDLE_DIR"
+_BUNDLE_DIR: Final = Path(__file__).parents[1] / "build/bundle"
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,13 @@ class Settings:
     environ: Mapping[str, str] = field(default_factory=dict)
     """For those parts that have variables of their own; nobody reads os.environ again."""
     clock: Clock = field(default_factory=SystemClock)
+    bundle_dir: Path = _BUNDLE_DIR
+    """Where `make bundle` has put the agent for machine images that are without it."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the environment: SOLORUN_CONFIG_DIR, else the platform's folder for configuration."""
+        """Read the environment: SOLORUN_CONFIG_DIR, else the platform's folder for configuration; SOLORUN_BUNDLE_DIR,
+        else build/bundle of solorun's own folder."""
         folder = environ.get(CONFIG_DIR_VARIABLE)
         if folder:
             path = Path(folder).expanduser()
@@ -35,7 +40,13 @@ class Settings:
             import platformdirs
 
             path = Path(platformdirs.user_config_dir("solorun"))
-        return cls(config_dir=path, user=_user(environ), environ=dict(environ))
+        bundles = environ.get(BUNDLE_DIR_VARIABLE)
+        return cls(
+            config_dir=path,
+            user=_user(environ),
+            environ=dict(environ),
+            bundle_dir=Path(bundles).expanduser() if bundles else _BUNDLE_DIR,
+        )
 
 
 def _user(environ: Mapping[str, str]) -> str:

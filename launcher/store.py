@@ -149,6 +149,37 @@ class Store:
                 self.bucket, key, str(path), Config=TransferConfig(max_concurrency=4, use_threads=True)
             )
 
+    def size(self, key: str) -> int | None:
+        """The size of an object in bytes; None where it does not exist."""
+        try:
+            with self._translated(key):
+                return self.aws.s3.head_object(Bucket=self.bucket, Key=key)["ContentLength"]
+        except NotThere:
+            return None
+
+    def upload(self, path: Path, key: str, *, content_type: str, progress: Callable[[int], None]) -> None:
+        """Send a file, large ones in concurrent parts; S3 holds each to a checksum. All of it is there, or nothing."""
+        from boto3.s3.transfer import TransferConfig
+
+        with self._translated(key):
+            self.aws.s3.upload_file(
+                str(path),
+                self.bucket,
+                key,
+                ExtraArgs={"ContentType": content_type},
+                Callback=progress,
+                Config=TransferConfig(max_concurrency=4, use_threads=True),
+            )
+
+    def link(self, key: str, *, seconds: int, write: bool = False) -> str:
+        """A URL by which anybody may read an object, or write it, for a time; not longer than the credentials last."""
+        with self._translated(key):
+            return self.aws.s3_links.generate_presigned_url(
+                "put_object" if write else "get_object",
+                Params={"Bucket": self.bucket, "Key": key},
+                ExpiresIn=seconds,
+            )
+
     def uri(self, key: str) -> str:
         """The S3 URI of a key."""
         return f"s3://{self.bucket}/{key}"

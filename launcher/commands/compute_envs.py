@@ -41,7 +41,21 @@ def add(
     ] = None,
     arm64: Annotated[bool, typer.Option("--arm64", help="Graviton machines. Default: no.")] = False,
     image_id: Annotated[
-        str | None, typer.Option(metavar="AMI", help="The machine image. Default: the newest published one.")
+        str | None,
+        typer.Option(
+            metavar="AMI",
+            help="The machine image, also one of your own with Docker, the CloudWatch agent and cloud-init on it. "
+            "Default: the newest published one.",
+        ),
+    ] = None,
+    image_has_agent: Annotated[
+        bool | None,
+        typer.Option(
+            "--image-has-agent/--image-without-agent",
+            show_default=False,
+            help="Whether that image has solorun's agent; where not, it is brought when the machine boots. Default: "
+            "images named solorun-... have it.",
+        ),
     ] = None,
     boot_disk_gb: Annotated[
         int, typer.Option(metavar="GB", help=f"Size of the boot disk (gp3). Default: {catalog.BOOT_DISK_GB}.")
@@ -116,6 +130,7 @@ def add(
         "arm64": arm64,
         "instance_type": instance_type,
         "image_id": image_id,
+        "image_has_agent": image_has_agent,
         "boot_disk_gb": boot_disk_gb,
         "boot_disk_encrypted": boot_disk_encrypted,
         "boot_disk_kms_key": boot_disk_kms_key,

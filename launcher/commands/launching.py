@@ -10,6 +10,7 @@ import typer
 
 from agent.contract import RunState, RunStatus
 from launcher import console
+from launcher.bringing import SHOWN_LINKS
 from launcher.commands.live import Screen
 from launcher.commands.shared import status_fields, status_json
 from launcher.compute_envs import ComputeEnv, ComputeEnvs
@@ -56,18 +57,25 @@ def launch(
         CloudError: it was started, and could not be followed; the message says so.
     """
     place = open_place(settings, ce, request.work_dir)
-    found = check(place, settings)
+    found = check(place, settings, request.boot_disk_gb)
+    bringing = found.bringing
     rng = random.SystemRandom()
 
     def plan() -> LaunchPlan:
         now = settings.clock.now()
+        run_id = new_run_id(now, rng)
         identity = Identity(
-            run_id=new_run_id(now, rng),
+            run_id=run_id,
             name=request.name or new_run_name(rng),
             owner=found.owner,
             session_id=request.session_id or new_session_id(rng),
             submitted_at=now,
         )
+        brought = None
+        if bringing is not None:
+            book = place.book
+            links = SHOWN_LINKS if after.dry_run else bringing.links(book.store, book.work_dir, run_id)
+            brought = bringing.brought(links)
         return plan_launch(
             request,
             ce,
@@ -76,6 +84,7 @@ def launch(
             boot_device=found.image.root_device,
             bundle=bundle,
             bundle_from=bundle_from,
+            brought=brought,
         )
 
     if not ce.local and ce.instance_profile is None:
@@ -89,6 +98,8 @@ def launch(
     if request.work_dir is not None:
         # before anything is written: a run that `runs` cannot find could not be ended either
         ComputeEnvs(settings.config_dir).remember_work_dir(ce, request.work_dir)
+    if bringing is not None:
+        bringing.send(place.book.store, place.book.work_dir)
     for tries_left in reversed(range(_NAME_TRIES)):
         planned = plan()
         try:

@@ -6,6 +6,7 @@ its own that nobody can guess; where machines have addresses of their own, the a
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import threading
@@ -21,6 +22,8 @@ from launcher.localcloud.metadata_values import InstanceMetadata, leaves, look_u
 
 MAX_TTL_S: Final = 21_600
 _SESSION: Final = "/latest/api/token"
+_VERSION: Final = re.compile(r"/(?:latest|20\d\d-\d\d-\d\d)((?:/.*)?)")
+"""What every path begins with. All versions say the same here; cloud-init asks for those with a date."""
 _TTL: Final = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN_HEADER: Final = "X-aws-ec2-metadata-token"  # noqa: S105 - a header, no secret
 
@@ -147,9 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(HTTPStatus.NOT_FOUND)
         if not self.tokens.good(self.headers.get(_TOKEN_HEADER, ""), question.asker.instance_id):
             return self._answer(HTTPStatus.UNAUTHORIZED)
-        if not question.path.startswith("/latest"):
+        versioned = _VERSION.fullmatch(question.path)
+        if versioned is None:
             return self._answer(HTTPStatus.NOT_FOUND)
-        found = look_up(leaves(question.asker, self.now()), unquote(question.path.removeprefix("/latest")))
+        found = look_up(leaves(question.asker, self.now()), unquote(versioned[1]))
         if found is None:
             return self._answer(HTTPStatus.NOT_FOUND)
         return self._answer(HTTPStatus.OK, found)

@@ -95,6 +95,11 @@ class Kit:
     def work_dir(self) -> str:
         return f"s3://{self.bucket}/work"
 
+    @property
+    def bundles(self) -> Path:
+        """Where `make bundle` would put the agent; nothing is there at first."""
+        return self.folder / "bundle"
+
     def client(self, service: str, region: str = REGION) -> Any:
         return _client(self.url, service, region)
 
@@ -115,7 +120,9 @@ class Kit:
 
     def __call__(self, *arguments: str) -> Result:
         out, err = io.StringIO(), io.StringIO()
-        settings = Settings(self.folder / "config", "ada@example", self.environ, self.clock)
+        settings = Settings(
+            self.folder / "config", "ada@example", self.environ, self.clock, bundle_dir=self.bundles
+        )
         with redirect_stdout(out), redirect_stderr(err):
             code = run_launcher(arguments, settings)
         return Result(int(code), out.getvalue(), err.getvalue())
