@@ -3,7 +3,7 @@ SHELL       := /bin/bash
 PYTHON      ?= python3
 BIN         := .venv/bin
 WITH_DOCKER := $(BIN)/python scripts/with_docker.py
-SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow bundle/install.sh
+SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow bundle/install.sh launcher/user_data.sh
 PYTHONS     := agent launcher packer bundle tests scripts examples
 # Given on the command line: make test ARGS='-k cancel', make images FORCE=--force
 ARGS        ?=
@@ -24,7 +24,7 @@ setup: ## what is missing on this machine: Docker, .venv (says what it installs;
 images: setup ## the container images, where missing or changed (FORCE=--force: anyway)
 	@$(WITH_DOCKER) scripts/build-images.sh $(FORCE)
 
-bundle: setup ## the agent for machine images that are without it, both processors, and Nextflow's container image
+bundle: setup ## the agent for machine images that are without it, both processors, and Nextflow's container image (docs/own-image.md)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && exec $(BIN)/python -m bundle $(ARGS)'
 
 demo: setup ## a real pipeline on the embedded cloud, shown live; results in demo-results/
@@ -39,7 +39,7 @@ test-integration: setup ## the tests with the embedded cloud and real containers
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/pytest tests/integration $(ARGS)'
 
 test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (builds their image first)
-	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/machine $(ARGS)'
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && exec scripts/machine.sh $(BIN)/pytest tests/machine $(ARGS)'
 
 test-virtual: setup ## a run on a machine with a kernel and disks of its own, in QEMU (about ten minutes)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/virtual $(ARGS)'

@@ -19,8 +19,8 @@ from bundle.model import REPOSITORY, BundleError
 from bundle.roles import files_of, units_of
 from launcher.catalog import Arch
 
-_CPYTHON_IMAGE: Final = "solorun/cpython:3.12"
-"""Made by scripts/build-images.sh: it only holds the published archives."""
+CPYTHON_IMAGE: Final = "solorun/cpython:3.12"
+"""Made by scripts/build-images.sh; it only holds the published archives."""
 _ROLES: Final = ("run_agent", "cloudwatch_agent")
 
 
@@ -84,7 +84,7 @@ def fetch_jars(folder: Path) -> Path:
         BundleError: the container image was not built.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    container = _docker("create", _CPYTHON_IMAGE).strip()
+    container = _docker("create", CPYTHON_IMAGE).strip()
     try:
         _docker("cp", f"{container}:/jars", str(folder))
     finally:
@@ -95,7 +95,7 @@ def fetch_jars(folder: Path) -> Path:
 def _jar(jars: Path, arch: Arch) -> Path:
     found = sorted(jars.glob(f"cpython-*-linux-{arch}.jar"))
     if len(found) != 1:
-        raise BundleError(f"{_CPYTHON_IMAGE} should hold one Python for {arch}, and holds {len(found)}")
+        raise BundleError(f"{CPYTHON_IMAGE} should hold one Python for {arch}, and holds {len(found)}")
     return found[0]
 
 

@@ -68,31 +68,37 @@ def _image(folder: Path) -> Image:
     wheels = kept(folder, "wheels", [_LOCK], _make_wheels)
     sources: list[str | Path] = [
         base.name,
-        *_files("agent"),
-        *_files("ansible"),
+        *files_in("agent"),
+        *files_in("ansible"),
         str(_VARIABLES),
         Path(__file__),
     ]
     root = kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
     ids = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE, _TASKS_IMAGE)
-    sources = [base.name, ids, *_files("ansible/roles/docker"), *_files("ansible/roles/nextflow")]
+    sources = [base.name, ids, *files_in("ansible/roles/docker"), *files_in("ansible/roles/nextflow")]
     docker = kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
     return Image(root, docker)
 
 
-def plain_root(folder: Path = FOLDER) -> Path:
-    """The root without the roles, but with Docker as the distribution has it: what the roles are measured against."""
+def plain_root(folder: Path = FOLDER, kind: str = "plain", packages: tuple[str, ...] = ()) -> Path:
+    """The root without the roles, but with Docker as the distribution has it: what the roles are measured against.
+
+    With more packages it is of another kind, of which there is one too.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         base = _base(folder)
-        return kept(folder, "plain", [base.name, *_PLAIN_DOCKER], lambda made: _make_plain(made, base))
+        install = (*_PLAIN_DOCKER, *packages)
+        return kept(folder, kind, [base.name, *install], lambda made: _make_plain(made, base, install))
 
 
 def _base(folder: Path) -> Path:
     return kept(folder, "base", [*_PACKAGES, *_OPTIONS, *_WITHOUT, *_MASKED, *_TWEAKS.values()], _make_base)
 
 
-def _files(folder: str) -> list[Path]:
+def files_in(folder: str) -> list[Path]:
+    """The files below a folder of the repository, as sources of `kept`."""
     return sorted(p for p in (REPOSITORY / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts)
 
 
@@ -162,7 +168,7 @@ def _make_wheels(made: Path) -> None:
 
 def wheel(folder: Path = FOLDER) -> Path:
     """The project's own wheel."""
-    sources = [*_files("agent"), *_files("launcher"), REPOSITORY / "pyproject.toml"]
+    sources = [*files_in("agent"), *files_in("launcher"), REPOSITORY / "pyproject.toml"]
     with (folder / "wheel.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         return next(kept(folder, "wheel", sources, _make_wheel).glob("*.whl"))
@@ -193,11 +199,11 @@ def _make_root(made: Path, base: Path, wheels: Path) -> None:
         play(pid, root=made, variables={"run_agent_wheelhouse": str(wheels)})
 
 
-def _make_plain(made: Path, base: Path) -> None:
+def _make_plain(made: Path, base: Path, install: tuple[str, ...]) -> None:
     _run("cp", "-a", str(base), str(made))
     with _root_held(made) as pid:
         enter = ("nsenter", f"--target={pid}", "--mount", "--pid", "chroot", str(made))
-        _run(*enter, "env", "DEBIAN_FRONTEND=noninteractive", *_PLAIN_DOCKER)
+        _run(*enter, "env", "DEBIAN_FRONTEND=noninteractive", *install)
 
 
 def _make_docker(made: Path, root: Path, wheels: Path) -> None:
