@@ -107,6 +107,14 @@ def test_strangers_are_not_known(cloud: Cloud) -> None:
     assert cloud.ask("GET", "/s3/latest/user-data")[0] == 404
 
 
+def test_versions_by_date_are_known(cloud: Cloud) -> None:
+    """As cloud-init asks for them; what is no version is not there."""
+    token = cloud.token()
+    assert cloud.ask("GET", "/s1/2021-03-23/meta-data/instance-id", token=token) == (200, b"i-1")
+    for path in ("/s1/2021-03/meta-data/instance-id", "/s1/latestmeta-data/instance-id"):
+        assert cloud.ask("GET", path, token=token)[0] == 404
+
+
 def test_user_data_are_given_byte_by_byte(cloud: Cloud) -> None:
     """User data come back as they were given; where there are none, a 404."""
     assert cloud.ask("GET", "/s1/latest/user-data", token=cloud.token()) == (200, b"\x00binary")
