@@ -36,16 +36,28 @@ def assemble(arch: Arch, jars: Path, folder: Path) -> Archive:
         packages.install(arch, root / "venv")
         check(root, arch)
         _put_system(root)
-        own = packages.own_arch()
-        if own is arch:
-            packages.compile_all(root / "python/bin/python3.12", root)
-        else:
-            with tempfile.TemporaryDirectory(prefix="solorun-python-") as other:
-                cpython.unpack(_jar(jars, own), own, Path(other))
-                packages.compile_all(Path(other, "bin/python3.12"), root)
+        with _runnable(arch, root / "python", jars) as python:
+            lacking = cpython.extensions(python) - cpython.extensions(root / "python")
+            if lacking:
+                raise BundleError(f"The Python for {arch} is without {', '.join(sorted(lacking))}")
+            packages.compile_all(python, root)
+            if python == root / "python":
+                packages.try_out(python, root / "venv")
         with _written(folder / f"agent-{arch}.tar.gz") as draft:
             write_archive(root, draft)
     return describe(folder / f"agent-{arch}.tar.gz")
+
+
+@contextmanager
+def _runnable(arch: Arch, python: Path, jars: Path) -> Iterator[Path]:
+    """The prefix of a Python of the same version that runs on this computer: the bundle's own, or the other one."""
+    own = packages.own_arch()
+    if own is arch:
+        yield python
+        return
+    with tempfile.TemporaryDirectory(prefix="solorun-python-") as other:
+        cpython.unpack(_jar(jars, own), own, Path(other))
+        yield Path(other)
 
 
 def save_image(image: str, folder: Path) -> Archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -17,15 +18,7 @@ _LEFT_OUT: Final = frozenset(
     }
 )
 """Of the standard library: tests, programs for people, and what has no library on every system."""
-_SURE: Final = (
-    "libc.so.6",
-    "libm.so.6",
-    "libpthread.so.0",
-    "libdl.so.2",
-    "librt.so.1",
-    "libutil.so.1",
-    "libz.so.1",
-)
+_SURE: Final = re.compile(r"(ld-linux-(x86-64|aarch64)|lib(c|m|pthread|dl|rt|util|z))\.so\.\d+")
 """Shared libraries that every system has. Extensions that want another one are left out: `import bz2` and the like
 fail, as they would on a Python that was built without."""
 _FFI: Final = "libffi.so.7"
@@ -52,8 +45,16 @@ def unpack(jar: Path, arch: Arch, home: Path) -> None:
         raise BundleError(f"{jar.name} holds no Python {PYTHON} for {arch}")
     interpreter.chmod(0o755)
     for extension in (modules / "lib-dynload").glob("*.so"):
-        if set(read_program(extension).needs) - {*_SURE, _FFI}:
+        if not all(need == _FFI or _SURE.fullmatch(need) for need in read_program(extension).needs):
             extension.unlink()
+
+
+def extensions(home: Path) -> frozenset[str]:
+    """The names of the standard library's extension modules that a Python has."""
+    return frozenset(
+        path.name.partition(".")[0]
+        for path in (home / f"lib/python{PYTHON}/lib-dynload").glob("*.cpython-*.so")
+    )
 
 
 def _place(name: PurePosixPath, home: Path, libraries: Path, modules: Path) -> Path | None:

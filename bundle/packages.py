@@ -26,6 +26,18 @@ from agent.__main__ import main
 sys.exit(main())
 """
 
+_TRY: Final = """
+import importlib, pkgutil, sys
+
+sys.path.insert(0, sys.argv[1])
+import agent
+
+for found in pkgutil.walk_packages(agent.__path__, "agent."):
+    importlib.import_module(found.name)
+for name in ("boto3", "ctypes", "docker", "obstore", "orjson", "psutil", "ssl", "urllib3", "watchtower", "zlib"):
+    importlib.import_module(name)
+"""
+
 
 def install(arch: Arch, venv: Path) -> None:
     """Make `venv` a virtual environment at HOME/venv of the Python at HOME/python, with the agent in it.
@@ -68,16 +80,24 @@ def _pip(arch: Arch, target: Path, *arguments: str) -> None:
         raise BundleError(f"pip cannot have a package for {arch}: {done.stderr.strip()[-800:]}")
 
 
-def compile_all(interpreter: Path, folder: Path) -> None:
+def compile_all(python: Path, folder: Path) -> None:
     """Compile what is below `folder`, for where it will be: a machine's agent starts at once, and writes nothing.
 
     Compiled files are the same for every processor.
 
     Raises:
-        BundleError: `interpreter` does not run on this computer.
+        BundleError: the Python with the prefix `python` does not run on this computer.
     """
     command = [
-        *(str(interpreter), "-IB", "-m", "compileall", "-qf", "--invalidation-mode", "unchecked-hash"),
+        *(
+            str(python / f"bin/python{PYTHON}"),
+            "-IB",
+            "-m",
+            "compileall",
+            "-qf",
+            "--invalidation-mode",
+            "unchecked-hash",
+        ),
         *("-s", str(folder), "-p", HOME, str(folder)),
     ]
     try:
@@ -93,6 +113,21 @@ def compile_all(interpreter: Path, folder: Path) -> None:
         raise BundleError(f"The bundle's Python does not run on this computer: {error}") from error
     if done.returncode not in (0, 1):
         raise BundleError(f"The bundle's Python does not run on this computer: {done.stderr.strip()[-500:]}")
+
+
+def try_out(python: Path, venv: Path) -> None:
+    """Import everything of the agent with the bundle's Python, and all that it imports only when it is needed.
+
+    Raises:
+        BundleError: something is missing.
+    """
+    packages = venv / f"lib/python{PYTHON}/site-packages"
+    command = [str(python / f"bin/python{PYTHON}"), "-IBc", _TRY, str(packages)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8"})
+    if done.returncode != 0:
+        raise BundleError(
+            f"The agent cannot be imported with the bundle's Python: {done.stderr.strip()[-800:]}"
+        )
 
 
 def own_arch() -> Arch:
