@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.contract import RunState, StopReason
 from tests.fakes.s3_server import S3Server
-from tests.integration.lone_machine import submit
+from tests.integration.lone_machine import eventually, submit
 from tests.machine.conftest import Boot
 
 
@@ -23,7 +23,8 @@ def test_a_machine_without_a_run_is_left_alone(boot: Boot) -> None:
     """User data of somebody else's: the agent says so, and nothing is left that would turn the machine off."""
     machine = boot(user_data=b"#!/bin/sh\necho hello\n")
     machine.wait_up()
+    # The boot is over before the agent is: it has asked the metadata service by now, or is about to.
+    eventually("the agent has ended", lambda: machine.unit("run-agent.service", "ActiveState") == "inactive")
     assert machine.unit("run-agent.service", "ExecMainStatus") == "3"
-    assert machine.unit("run-agent.service", "ActiveState") == "inactive"
     assert not any(machine.is_active(timer) for timer in ("machine-cap.timer", "machine-cap-force.timer"))
     assert "left-alone" in machine.exec("ls", "/run/solorun")
