@@ -30,7 +30,7 @@ bundle: setup ## the agent for machine images that are without it, both processo
 demo: setup ## a real pipeline on the embedded cloud, shown live; results in demo-results/
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/python scripts/demo.py'
 
-test: test-unit test-integration ## all tests
+test: test-unit test-integration test-machine ## all tests but those in QEMU
 
 test-unit: setup ## the tests that need no network and no Docker
 	$(BIN)/pytest tests/unit $(ARGS)
@@ -38,8 +38,9 @@ test-unit: setup ## the tests that need no network and no Docker
 test-integration: setup ## the tests with the embedded cloud and real containers
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/pytest tests/integration $(ARGS)'
 
-test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (builds their image first)
-	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && exec scripts/machine.sh $(BIN)/pytest tests/machine $(ARGS)'
+test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (Linux, as root or by sudo)
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && scripts/machine.sh $(BIN)/python -m tests.machine --image \
+	    && exec scripts/machine.sh $(BIN)/pytest tests/machine --numprocesses 4 --dist worksteal $(ARGS)'
 
 test-virtual: setup ## a run on a machine with a kernel and disks of its own, in QEMU (about ten minutes)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/virtual $(ARGS)'
@@ -47,7 +48,7 @@ test-virtual: setup ## a run on a machine with a kernel and disks of its own, in
 test-image: setup ## what every machine must pass, against one that runs: HOST=ssh://ec2-user@ADDRESS
 	$(BIN)/pytest tests/machine/image --hosts=$(or $(HOST),$(error HOST=ssh://USER@ADDRESS names the machine)) --sudo $(ARGS)
 
-machine: setup ## boot a machine and look around in it (ARGS='--run hello': see it execute a run instead)
+machine: setup ## boot a machine and look around in it (ARGS='--run hello': see it execute a run; ARGS=--cloud: for `launcher run`)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/python -m tests.machine $(ARGS)'
 
 lint: setup ## ruff, mypy --strict, who may import whom, shellcheck, ansible-lint

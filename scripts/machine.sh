@@ -5,6 +5,11 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/common.sh
 . scripts/common.sh
 
+if [[ $(uname -s) != Linux ]]; then
+    die "machines are booted by Linux only, and this is $(uname -s)" \
+        "Without them: make test-unit test-integration"
+fi
+
 missing=()
 has mmdebstrap || missing+=(mmdebstrap)
 has systemd-nspawn || missing+=(systemd-container)
@@ -22,4 +27,10 @@ fi
 if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
 
 if ((EUID != 0)); then say "Machines are booted with root's rights: asking sudo"; fi
+# What a container without privileges refuses even to root.
+if ! said=$(as_root unshare --mount --pid --net --fork mount -t tmpfs tmpfs /mnt 2>&1); then
+    die "no machine can be booted here, as root may make no namespaces and mounts: $(tail -n 1 <<< "$said")" \
+        "It takes root on a Linux computer of your own, or a container with all privileges." \
+        "Without machines: make test-unit test-integration"
+fi
 as_root env "PATH=$PATH" "$@"

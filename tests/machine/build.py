@@ -115,6 +115,7 @@ def kept(folder: Path, kind: str, sources: Iterable[str | Path], make: Callable[
         made = folder / f"unfinished-{kind}"
         shutil.rmtree(made, ignore_errors=True)
         make(made)
+        os.sync()  # else the first machine to sync a file waits for a gigabyte of others to be written
         made.rename(kept)
     _hold(kept)
     return kept
@@ -144,7 +145,9 @@ def _remove_unused(old: Path) -> None:
 
 def _make_base(made: Path) -> None:
     left_out = [f"--dpkgopt=path-exclude={path}" for path in _WITHOUT]
-    _run("mmdebstrap", *_OPTIONS, f"--include={','.join(_PACKAGES)}", *left_out, "bookworm", str(made))
+    # Nobody builds on where a run was killed: the next one begins anew.
+    ours = ("setpriv", "--pdeathsig=TERM")
+    _run(*ours, "mmdebstrap", *_OPTIONS, f"--include={','.join(_PACKAGES)}", *left_out, "bookworm", str(made))
     for path, text in _TWEAKS.items():
         (made / path).parent.mkdir(parents=True, exist_ok=True)
         (made / path).write_text(text)
@@ -222,11 +225,11 @@ def _make_docker(made: Path, root: Path, wheels: Path) -> None:
                 "nextflow_image": NEXTFLOW_IMAGE,
                 "nextflow_image_archive": str(archive),
             },
+            options=("--tags=nextflow",),
         )
         machine.exec("systemctl", "poweroff", "--no-block")
         machine.wait_off(within=60)
     archive.unlink()
-    os.sync()  # else the first machines wait for gigabytes to be written
 
 
 def play(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,14 +60,3 @@ def pointer_of(run: LoneRun) -> bytes:
     """The user data of the machine of a run."""
     pointer = RunPointer(run_id=run.spec.run_id, prefix=run.prefix, region=REGION, log_group=LOG_GROUP)
     return pointer.model_dump_json().encode()
-
-
-@pytest.fixture
-def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A disk that outlives its machine."""
-    import shutil
-
-    folder = build.FOLDER / f"scratch-{request.node.name}"
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)

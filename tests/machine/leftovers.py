@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,33 +26,46 @@ def new_name() -> str:
 @contextmanager
 def owned(name: str, folder: Path) -> Iterator[None]:
     """Note down that this process looks after a machine."""
-    STATE.mkdir(exist_ok=True)
     note = STATE / name
-    note.write_text(f"{os.getpid()} {_started(os.getpid())}\n{folder}\n")
+    with _alone():
+        note.write_text(f"{os.getpid()} {_started(os.getpid())}\n{folder}\n")
     try:
         yield
     finally:
-        note.unlink()
+        with _alone():
+            note.unlink()
 
 
 def clear() -> list[str]:
     """Remove what is left of machines whose owners are gone; returns their names."""
-    if not STATE.is_dir():
-        return []
     gone = []
-    for note in STATE.iterdir():
-        owner, folder = note.read_text().splitlines()
-        pid, started = owner.split()
-        if _started(int(pid)) == started:
-            continue
-        cgroups.thaw(note.name)
-        for process in cgroups.processes(note.name):
-            os.kill(process, 9)
-        cgroups.remove(note.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        note.unlink()
-        gone.append(note.name)
+    with _alone():
+        for note in STATE.iterdir():
+            owner, folder = note.read_text().splitlines()
+            pid, started = owner.split()
+            if _started(int(pid)) == started:
+                continue
+            cgroups.thaw(note.name)
+            for process in cgroups.processes(note.name):
+                with suppress(ProcessLookupError):
+                    os.kill(process, 9)
+            cgroups.remove(note.name)
+            shutil.rmtree(folder, ignore_errors=True)
+            note.unlink()
+            gone.append(note.name)
     return gone
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time has to do with the notes."""
+    STATE.mkdir(exist_ok=True)
+    descriptor = os.open(STATE, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _started(pid: int) -> str:
