@@ -21,12 +21,12 @@ def ready(boot: Boot) -> Machine:
     return machine
 
 
-def test_a_second_run_changes_nothing(image: Image, boot: Boot) -> None:
+@pytest.mark.parametrize("options", [(), ("--check",)], ids=["run", "check"])
+def test_a_second_run_changes_nothing(image: Image, boot: Boot, options: tuple[str, ...]) -> None:
     """The roles find everything as they left it; asking first (`--check`) works too, and says the same."""
     machine = ready(boot)
     variables = {"run_agent_wheel": str(wheel_in(image.root)), **VARIABLES}
-    assert play(machine.leader, variables=variables, options=("--check",)) == []
-    assert play(machine.leader, variables=variables) == []
+    assert play(machine.leader, variables=variables, options=options) == []
 
 
 def test_a_sealed_machine_has_nothing_of_its_maker(boot: Boot) -> None:
