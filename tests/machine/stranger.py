@@ -45,7 +45,9 @@ def programs(folder: Path = build.FOLDER) -> Bringing:
     folder.mkdir(parents=True, exist_ok=True)
     inspect = ["docker", "image", "inspect", "--format", "{{.Id}}", CPYTHON_IMAGE, NEXTFLOW_IMAGE]
     cpython, nextflow = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.split()
-    sources = [cpython, *(file for name in ("agent", "ansible", "bundle") for file in build.files_in(name))]
+    sources: list[str | Path] = [cpython]
+    for name in ("agent", "ansible", "bundle"):
+        sources += build.files_in(name)
     with (folder / "bundle.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         bundle = build.kept(folder, "bundle", sources, _make_bundle)

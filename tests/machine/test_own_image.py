@@ -10,6 +10,7 @@ import pytest
 
 from agent.contract import BOOT_REPORT, RunPointer, RunState, StopReason, program_key
 from agent.run import AgentExit
+from bundle.packages import own_arch
 from launcher.bringing import Bringing
 from launcher.catalog import NEXTFLOW_IMAGE
 from launcher.user_data import script
@@ -65,7 +66,7 @@ def user_data(run: LoneRun, network: Fabric, brought: Bringing, *, limit_s: int 
     pointer = RunPointer(run_id=run.spec.run_id, prefix=run.prefix, region=REGION, log_group=LOG_GROUP)
     store = stranger.store_at(network.endpoint_url, run.aws)
     links = brought.links(store, run.spec.work_dir, run.spec.run_id)
-    return script(pointer, stranger.own_arch(), brought.agent.sha256, links, limit_s=limit_s)
+    return script(pointer, own_arch(), brought.agent.sha256, links, limit_s=limit_s)
 
 
 def test_a_run_on_a_machine_image_of_ones_own(
