@@ -1,7 +1,7 @@
 # The machine image: Amazon Linux 2023 at a pinned release, the roles of ansible/, nothing else. Read top to bottom.
 #
-#   packer init packer && packer build packer      one image for each processor, in one region
-#   make ami                                       the same, tested, copied to all regions, published: docs/machine-image.md
+#   packer init packer && packer build -var … packer      one image for each processor, in one region
+#   make ami                                              the same, tested, copied to all regions, published: docs/machine-image.md
 
 packer {
   required_version = ">= 1.11.0"
@@ -94,6 +94,11 @@ variable "wheel" {
   description = "Our own package as a wheel: the agent that goes on the image."
 }
 
+variable "ssh_folder" {
+  type        = string
+  description = "A new folder for Ansible's and ssh's own files, to be removed after the build; a short path, for its sockets."
+}
+
 variable "nextflow_image" {
   type        = string
   default     = ""
@@ -146,6 +151,19 @@ locals {
   release          = "${var.releasever}-${var.revision}"
   nextflow_context = var.nextflow_context == "" ? "" : abspath(var.nextflow_context)
   session_manager  = var.session_manager_profile != ""
+  # A machine's host key is learnt once, and for this build only: addresses come back as other machines. Nothing of the
+  # person's own ssh takes part: no settings, no agent, no known hosts.
+  ssh_folder = { for arch, name in var.source_ami_name : arch => "${var.ssh_folder}/${arch}" }
+  ssh_options = { for arch, folder in local.ssh_folder : arch => join(" -o ", [
+    "-F none", "IdentityAgent=none", "IdentitiesOnly=yes",
+    "StrictHostKeyChecking=accept-new", "UserKnownHostsFile=${folder}/known_hosts", "GlobalKnownHostsFile=/dev/null",
+    "ControlMaster=auto", "ControlPersist=60s",
+  ]) }
+  ansible_environment = { for arch, folder in local.ssh_folder : arch => [
+    "ANSIBLE_CONFIG=ansible/ansible.cfg",
+    "ANSIBLE_HOME=${folder}",
+    "ANSIBLE_SSH_ARGS=${local.ssh_options[arch]}",
+  ] }
   role_variables = merge({
     base_releasever  = var.releasever
     base_kernel      = var.kernel
@@ -195,6 +213,7 @@ source "amazon-ebs" "solorun" {
   communicator                              = "ssh"
   ssh_username                              = "ec2-user"
   ssh_timeout                               = "10m"
+  ssh_disable_agent_forwarding              = true
   ssh_interface                             = local.session_manager ? "session_manager" : "public_ip"
   iam_instance_profile                      = var.session_manager_profile
   associate_public_ip_address               = true
@@ -271,7 +290,7 @@ build {
     extra_arguments = [
       "--extra-vars", jsonencode(local.role_variables),
     ]
-    ansible_env_vars = ["ANSIBLE_CONFIG=ansible/ansible.cfg"]
+    ansible_env_vars = local.ansible_environment[source.name]
   }
 
   # The tests that a booted machine must pass, and the list of what is on it.
@@ -281,9 +300,14 @@ build {
     user          = "ec2-user"
     use_proxy     = false
     extra_arguments = [
-      "--extra-vars", "solorun_arch=${source.name} solorun_output=${var.output} solorun_suite=${var.suite}",
+      "--extra-vars", jsonencode({
+        solorun_arch        = source.name
+        solorun_output      = var.output
+        solorun_suite       = var.suite
+        solorun_ssh_options = "${local.ssh_options[source.name]} -o ControlPath=${local.ssh_folder[source.name]}/%C"
+      }),
     ]
-    ansible_env_vars = ["ANSIBLE_CONFIG=ansible/ansible.cfg"]
+    ansible_env_vars = local.ansible_environment[source.name]
   }
 
   # Last: nothing of this machine stays in the image. The role asserts that itself, as nobody can log in after it.
@@ -292,8 +316,10 @@ build {
     playbook_file = "packer/seal.yml"
     user          = "ec2-user"
     use_proxy     = false
-    # Ansible's own files are in memory: in the home folder they would be found, and stay.
-    ansible_env_vars = ["ANSIBLE_CONFIG=ansible/ansible.cfg", "ANSIBLE_REMOTE_TEMP=/tmp/.ansible"]
+    extra_arguments = [
+      "--extra-vars", jsonencode({ sysprep_through_ssm = local.session_manager }),
+    ]
+    ansible_env_vars = local.ansible_environment[source.name]
   }
 
   post-processor "manifest" {

@@ -28,9 +28,15 @@ missing_packages() { # GOAL…
 }
 
 missing_for_tests() {
-    # The machine image's template is built over ssh. Only this Debian has Packer; elsewhere those tests need one on PATH.
+    # The machine image's template is built over ssh.
     has ssh || echo openssh-client
-    if ! has packer && grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then echo packer; fi
+    if has packer; then return; fi
+    if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
+        echo packer
+    else
+        say "There is no Packer here, and only Debian 12 has a package of it: the build of the machine image will NOT be" \
+            "tested. To have it tested: developer.hashicorp.com/packer/install"
+    fi
 }
 
 install_packages() {

@@ -87,10 +87,12 @@ class Packer:
         """Run `packer init` and `packer build`."""
         self._run(request, "init", "packer")
         only = ",".join(f"*amazon-ebs.{arch}" for arch in sorted(archs))
-        options = [f"-only={only}", "-timestamp-ui", "-color=false"]
-        for name, value in _variables(request).items():
-            options += ["-var", f"{name}={value}"]
-        self._run(request, "build", *options, "packer")
+        # Host keys are for this one build. In /tmp, as a socket's path must be short.
+        with tempfile.TemporaryDirectory(prefix="solorun-", dir="/tmp") as ssh_folder:  # a new one, 0700
+            options = [f"-only={only}", "-timestamp-ui", "-color=false"]
+            for name, value in {**_variables(request), "ssh_folder": ssh_folder}.items():
+                options += ["-var", f"{name}={value}"]
+            self._run(request, "build", *options, "packer")
 
     def _run(self, request: BuildRequest, *arguments: str) -> None:
         done = subprocess.run(

@@ -46,7 +46,7 @@ _TWEAKS: Final = {
     ),
 }
 # No container gets more than this computer has.
-_VARIABLES: Final = {"docker_nofile": min(1048576, resource.getrlimit(resource.RLIMIT_NOFILE)[1])}
+VARIABLES: Final = {"docker_nofile": min(1048576, resource.getrlimit(resource.RLIMIT_NOFILE)[1])}
 _MASKED: Final = (
     "console-getty.service",
     "getty.target",
@@ -57,10 +57,17 @@ _MASKED: Final = (
 
 def image(folder: Path = FOLDER) -> Image:
     """The image, built where it is not there yet (about three minutes)."""
+    with locked(folder):
+        return _image(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Alone with the folder: another process may be building in it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be building it
-        return _image(folder)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _image(folder: Path) -> Image:
@@ -70,7 +77,7 @@ def _image(folder: Path) -> Image:
         base.name,
         *files_in("agent"),
         *files_in("ansible"),
-        str(_VARIABLES),
+        str(VARIABLES),
         Path(__file__),
     ]
     root = kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
@@ -85,9 +92,7 @@ def plain_root(folder: Path = FOLDER, kind: str = "plain", packages: tuple[str, 
 
     With more packages it is of another kind, of which there is one too.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         base = _base(folder)
         install = (*_PLAIN_DOCKER, *packages)
         return kept(folder, kind, [base.name, *install], lambda made: _make_plain(made, base, install))
@@ -103,22 +108,22 @@ def files_in(folder: str) -> list[Path]:
 
 
 def kept(folder: Path, kind: str, sources: Iterable[str | Path], make: Callable[[Path], None]) -> Path:
-    """The folder of this kind that was made from `sources`; older ones go."""
+    """The folder of this kind that was made from `sources`; older ones go. To be called alone with `folder`."""
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes() if isinstance(source, Path) else source.encode())
-    kept = folder / f"{kind}-{digest.hexdigest()[:16]}"
-    if not kept.exists():
+    found = folder / f"{kind}-{digest.hexdigest()[:16]}"
+    if not found.exists():
         for old in folder.glob(f"{kind}-*"):
             _remove_unused(old)
-        print(f"building {kept.relative_to(REPOSITORY)}", file=sys.stderr, flush=True)
+        print(f"building {found.name}", file=sys.stderr, flush=True)
         made = folder / f"unfinished-{kind}"
         shutil.rmtree(made, ignore_errors=True)
         make(made)
         os.sync()  # else the first machine to sync a file waits for a gigabyte of others to be written
-        made.rename(kept)
-    _hold(kept)
-    return kept
+        made.rename(found)
+    _hold(found)
+    return found
 
 
 _held: dict[Path, int] = {}
@@ -242,14 +247,15 @@ def play(
     """
     given = {
         **({} if "run_agent_wheel" in variables else {"run_agent_wheel": str(wheel())}),
-        **_VARIABLES,
+        **VARIABLES,
         **variables,
         "within_pid": pid,
         "within_root": str(root or ""),
         "ansible_become": False,
     }
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
+        "ANSIBLE_HOME": str(FOLDER / "ansible"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible/ansible.cfg"),
         "ANSIBLE_CONNECTION_PLUGINS": str(Path(__file__).parent / "plugins/connection"),

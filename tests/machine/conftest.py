@@ -19,6 +19,17 @@ Boot = Callable[..., Machine]
 _SHORT = Limits()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_aws_settings() -> Iterator[None]:
+    """The person's own AWS configuration is of no account here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+            patch.delenv(name, raising=False)
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.setenv(name, "/nonexistent")
+        yield
+
+
 @pytest.fixture(scope="session")
 def image() -> Image:
     """The image, built by the roles; what an earlier test run left is removed first."""

@@ -1,13 +1,13 @@
-"""A container with sshd that Packer and Ansible work on, and moto with a key pair that the container trusts."""
+"""Packer, with moto for AWS and booted machines for what it builds on."""
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+import platform
+import shutil
 import subprocess
 import sys
-import uuid
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +15,34 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
+import pytest
 
-from launcher.catalog import Arch
-from packer.release.building import BuildRequest
-from tests.integration.localcloud_tools import eventually
+from launcher.catalog import NEXTFLOW_IMAGE, Arch
+from packer.release.building import OLDEST_PACKER, BuildRequest
+from packer.release.pins import Pins
 from tests.integration.release_kit import moto_pins
-from tests.machine.packer_template import ROOT, Machine, derived
+from tests.machine import build
+from tests.machine.fabric import Fabric
+from tests.machine.packer_template import ROOT, Target, derived
 
 REGION: Final = "us-east-1"
-IMAGE: Final = "solorun/packer-target:test"
-TARGET: Final = Path(__file__).parent / "packer_target"
+SUITE: Final = ROOT / "tests" / "machine" / "image"
+PLUGINS: Final = ROOT / "build" / "packer-plugins"
+"""Of a current Packer, kept from one test run to the next."""
+BUILD_S: Final = 540
+"""What a build may take on a machine that is busy with other tests."""
+
+
+def packer_on_path() -> None:
+    """Skip, where this system has no Packer to install; set-up has installed it where there is one."""
+    if (
+        shutil.which("packer") is None
+        and platform.freedesktop_os_release().get("VERSION_CODENAME") != "bookworm"
+    ):
+        pytest.skip(
+            "the build of the machine image was NOT tested: there is no Packer on PATH, and only Debian 12 has a "
+            "package of it: developer.hashicorp.com/packer/install"
+        )
 
 
 def packer_version() -> tuple[int, ...]:
@@ -44,136 +62,143 @@ def client(url: str, service: str, region: str = REGION) -> Any:
     )
 
 
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
+def clean_environ(home: Path, aws: str) -> dict[str, str]:
+    """What Packer gets: moto for AWS, and nothing of the person who runs the tests."""
+    return {
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "made-up",
+        "AWS_ENDPOINT_URL": aws,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CHECKPOINT_DISABLE": "1",
+        "PACKER_PLUGIN_PATH": str(PLUGINS),
+        "ANSIBLE_NOCOLOR": "1",
+    }
 
 
 @contextmanager
-def machine(folder: Path, url: str, region: str = REGION) -> Iterator[Machine]:
-    """Start the container; its ssh is on a port of 127.0.0.1 that Docker picks."""
-    key = folder / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    public, name = key.with_suffix(".pub").read_text(), f"packer-test-{uuid.uuid4().hex[:12]}"
-    client(url, "ec2", region).import_key_pair(KeyName=name, PublicKeyMaterial=public.encode())
-    subprocess.run(
-        ["docker", "build", "--quiet", "--tag", IMAGE, str(TARGET)], check=True, capture_output=True
-    )
-    run = [
-        "docker",
-        "run",
-        "--detach",
-        "--rm",
-        "--publish",
-        "127.0.0.1::22",
-        "--env",
-        f"AUTHORIZED_KEY={public}",
-    ]
-    container = subprocess.run([*run, IMAGE], check=True, capture_output=True, text=True).stdout.strip()
+def trusted(key: Path, url: str, region: str) -> Iterator[str]:
+    """A key pair of moto's, for the duration; yields its name."""
+    ec2, name = client(url, "ec2", region), f"packer-test-{key.parent.name}"
+    ec2.import_key_pair(KeyName=name, PublicKeyMaterial=key.with_suffix(".pub").read_bytes())
     try:
-        ports = subprocess.run(
-            ["docker", "port", container, "22"], check=True, capture_output=True, text=True
-        )
-        port = int(ports.stdout.split()[0].rpartition(":")[2])
-        eventually(lambda: _answers(port), "an answer of the target's sshd", 60)
-        yield Machine("127.0.0.1", port, key, name, url)
+        yield name
     finally:
-        subprocess.run(["docker", "rm", "--force", container], check=False, capture_output=True)
-        client(url, "ec2", region).delete_key_pair(KeyName=name)
+        ec2.delete_key_pair(KeyName=name)
 
 
 @dataclass(frozen=True)
-class Builder:
-    """Packer in a folder of its own, with the derived template in it."""
+class PackerOnPath:
+    """The Packer on PATH, with a template derived for it, in the network of the machines. Made by `prepare`."""
 
     folder: Path
+    """The template's."""
+    home: Path
+    ssh_folder: Path
+    network: Fabric
     aws: str
-    old: bool
+    """Where moto listens for this process."""
     prefix: tuple[str, ...] = ()
-    """What Packer is started by, where it must run in another network."""
+    """What else stands before the command."""
+    agent: Path | None = None
+    """An ssh agent that is offered."""
 
     @property
-    def environ(self) -> dict[str, str]:
-        """What Packer gets: moto for AWS, and nothing of the person who runs the tests."""
-        return {
-            "HOME": os.environ["HOME"],
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "LC_ALL": "C.UTF-8",
-            "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-            "AWS_SECRET_ACCESS_KEY": "made-up",
-            "AWS_ENDPOINT_URL": self.aws,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/nonexistent",
-            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-            "CHECKPOINT_DISABLE": "1",
-            "ANSIBLE_NOCOLOR": "1",
-            # Few connections, none of which outlives the build; patience for a busy machine.
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=5s",
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_TIMEOUT": "60",
-            "ANSIBLE_SSH_RETRIES": "3",
-        }
+    def old(self) -> bool:
+        """Whether it is one that the template is not written for."""
+        return packer_version() < OLDEST_PACKER
 
-    def build(
-        self,
-        output: Path,
-        *,
-        region: str = REGION,
-        suite: Path = TARGET / "suite",
-        git_commit: str = "unknown",
-        only: Arch | None = None,
-        wheel: Path = Path("build/solorun-0.1.0-py3-none-any.whl"),
-        nextflow_image: str = "",
-        roles: Mapping[str, str] | None = None,
-        looked_up: str = "",
+    def run(
+        self, command: str, variables: Mapping[str, str], *options: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `packer build`; both architectures one after the other, as they share the target.
+        """Run one of Packer's commands on the template, with these variables."""
+        within = ("nsenter", "--target", str(self.network.pid), "--net")
+        given = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]
+        environ = clean_environ(self.home, self.network.endpoint_url)
+        if self.agent:
+            environ["SSH_AUTH_SOCK"] = str(self.agent)
+        return subprocess.run(
+            [*self.prefix, *within, "packer", command, *options, *given, str(self.folder)],
+            cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=BUILD_S,
+        )  # fmt: skip
 
-        `looked_up`: where moto listens for this process, if not where it does for Packer.
-        """
+    def variables(
+        self, output: Path, region: str = REGION, suite: Path = SUITE, **more: str
+    ) -> dict[str, str]:
+        """Those of a build."""
+        roles = {"docker_nofile": build.VARIABLES["docker_nofile"]}
         variables = {
             "region": region,
             "output": str(output),
             "suite": str(suite),
             "ansible_playbook": str(Path(sys.executable).with_name("ansible-playbook")),
-            "wheel": str(wheel),
-            "git_commit": git_commit,
+            "wheel": str(build.wheel()),
             "ssh_cidrs": '["192.0.2.0/24"]',
-            "nextflow_image": nextflow_image,
-            "role_variables": "{" + ",".join(f'{k}="{v}"' for k, v in (roles or {}).items()) + "}",
+            "ssh_folder": str(self.ssh_folder),
+            "nextflow_image": NEXTFLOW_IMAGE,
+            "role_variables": "{" + ",".join(f'{name}="{value}"' for name, value in roles.items()) + "}",
+            **more,
         }
         if self.old:
-            variables["source_ami"] = self._source_ami(region, looked_up or self.aws)
-        else:
-            init = ["packer", "init", str(self.folder)]
-            subprocess.run(init, cwd=ROOT, env=self.environ, capture_output=True, check=True)
-        options = [option for name, value in variables.items() for option in ("-var", f"{name}={value}")]
-        if only:
-            options.append(f"-only=*amazon-ebs.{only}")
-        return subprocess.run(
-            [*self.prefix, "packer", "build", "-color=false", "-parallel-builds=1", *options, str(self.folder)],
-            cwd=ROOT, env=self.environ, capture_output=True, text=True, check=False, timeout=280,
-        )  # fmt: skip
+            variables["source_ami"] = self._source_ami(region)
+        return variables
 
-    def _source_ami(self, region: str, url: str) -> str:
+    def init(self) -> None:
+        """Have the plugins of a current Packer."""
+        if not self.old:
+            environ = clean_environ(self.home, self.aws)
+            command = ["packer", "init", str(self.folder)]
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+
+    def _source_ami(self, region: str) -> str:
         """In HCL, the ids of the pinned source images: 1.6.6 has no data sources to look them up."""
-        names = json.loads((self.folder / "pins.auto.pkrvars.json").read_text())["source_ami_name"]
-        ec2 = client(url, "ec2", region)
+        pins = Pins.model_validate_json((self.folder / "pins.auto.pkrvars.json").read_text())
+        ec2 = client(self.aws, "ec2", region)
         images = {
             arch: ec2.describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"][0]["ImageId"]
-            for arch, name in names.items()
+            for arch, name in pins.source_ami_name.items()
         }
         return "{" + ",".join(f'{arch}="{image}"' for arch, image in images.items()) + "}"
+
+
+@contextmanager
+def prepared(
+    target: Target, network: Fabric, aws: str, playbooks: Path | None = None, **more: Any
+) -> Iterator[PackerOnPath]:
+    """Packer with the template for a target, in a home of its own."""
+    # Not in pytest's folder: its name would make the paths of sockets too long.
+    with tempfile.TemporaryDirectory(prefix="solorun-") as folder:
+        template, home, ssh = Path(folder, "template"), Path(folder, "home"), Path(folder, "ssh")
+        template.mkdir()
+        home.mkdir()
+        old = packer_version() < OLDEST_PACKER
+        (template / "solorun.pkr.hcl").write_text(derived(target, playbooks, old=old))
+        (template / "pins.auto.pkrvars.json").write_text(moto_pins().text())
+        made = PackerOnPath(template, home, ssh, network, aws, **more)
+        made.init()
+        try:
+            yield made
+        finally:
+            _close_connections(ssh)
+
+
+def _close_connections(folder: Path) -> None:
+    """Those of a build that was broken off would outlive their machine by a minute."""
+    for path in folder.rglob("*"):
+        if path.is_socket():
+            close = ["ssh", "-F", "none", "-S", str(path), "-O", "exit", "-"]
+            subprocess.run(close, capture_output=True, check=False)
 
 
 @dataclass
 class DerivedPacker:
     """What a release asks to build, done by the Packer on PATH with the derived template."""
 
-    builder: Builder
+    packer: PackerOnPath
     log: str = ""
     """What Packer said."""
 
@@ -182,16 +207,8 @@ class DerivedPacker:
 
     def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
         assert set(archs) == set(Arch)
-        done = self.builder.build(request.output, region=request.region, git_commit=request.git_commit)
+        asked = {"git_commit": request.git_commit, "builder": request.builder, **request.variables}
+        variables = self.packer.variables(request.output, request.region, **asked)
+        done = self.packer.run("build", variables, "-color=false", "-timestamp-ui")
         self.log = done.stdout
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-
-
-def prepare(folder: Path, target: Machine) -> Builder:
-    """Write the derived template into `folder`."""
-    old = packer_version() < (1, 7)
-    template = folder / "packer"
-    template.mkdir()
-    (template / "solorun.pkr.hcl").write_text(derived(target, TARGET, old=old))
-    (template / "pins.auto.pkrvars.json").write_text(moto_pins().text())
-    return Builder(template, target.aws, old)
+        assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]

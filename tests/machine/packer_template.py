@@ -6,11 +6,14 @@ Packer is 1.6.6 of 2020: for it, everything that it does not know is left out, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import hcl2
+
+from launcher.catalog import Arch
 
 ROOT: Final = Path(__file__).parents[2]
 TEMPLATE: Final = ROOT / "packer" / "solorun.pkr.hcl"
@@ -29,17 +32,17 @@ Block = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What Packer's ssh reaches."""
+class Target:
+    """What Packer's ssh reaches, in place of the machines that moto only speaks of."""
 
-    host: str
-    port: int
+    hosts: Mapping[Arch, str]
+    """The address of the machine for each processor."""
     key: Path
-    """The private key, whose public half the machine trusts."""
+    """The private key, whose public half the machines trust."""
     key_name: str
     """The key pair's name in moto."""
     aws: str
-    """Where moto listens."""
+    """Where moto listens, as Packer sees it."""
 
 
 def quoted(text: str) -> str:
@@ -47,17 +50,20 @@ def quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def derived(machine: Machine, playbooks: Path, *, old: bool) -> str:
-    """The template, for this machine; `old`: for Packer 1.6.6.
+def derived(target: Target, playbooks: Path | None, *, old: bool) -> str:
+    """The template, for this target; `old`: for Packer 1.6.6.
 
     A playbook in the folder `playbooks` takes the place of the template's of the same file name.
     """
     template: Block = hcl2.loads(TEMPLATE.read_text())
     source = template["source"][0][quoted("amazon-ebs")][quoted("solorun")]
-    source.update(_for_moto(machine))
+    source.update(_for_moto(target))
+    for override in template["build"][0]["source"]:
+        changes = override[quoted("amazon-ebs.solorun")]
+        changes["ssh_host"] = quoted(target.hosts[Arch(changes["name"].strip('"'))])
     # moto refuses tags on snapshots when an image is made of a machine.
     del source["snapshot_tags"]
-    for provisioner in template["build"][0]["provisioner"]:
+    for provisioner in template["build"][0]["provisioner"] if playbooks else ():
         ansible = provisioner.get(quoted("ansible"), {})
         instead = playbooks / Path(ansible.get("playbook_file", "").strip('"')).name
         if ansible and instead.is_file():
@@ -67,14 +73,12 @@ def derived(machine: Machine, playbooks: Path, *, old: bool) -> str:
     return hcl2.dumps(template)
 
 
-def _for_moto(machine: Machine) -> Block:
-    """moto's machines have no ssh: it goes to one that has."""
+def _for_moto(target: Target) -> Block:
+    """moto's machines have no ssh: it goes to ones that have."""
     return {
-        "ssh_host": quoted(machine.host),
-        "ssh_port": machine.port,
-        "ssh_keypair_name": quoted(machine.key_name),
-        "ssh_private_key_file": quoted(str(machine.key)),
-        "custom_endpoint_ec2": quoted(machine.aws),
+        "ssh_keypair_name": quoted(target.key_name),
+        "ssh_private_key_file": quoted(str(target.key)),
+        "custom_endpoint_ec2": quoted(target.aws),
         "skip_credential_validation": "true",
         "skip_region_validation": "true",
         "skip_metadata_api_check": "true",

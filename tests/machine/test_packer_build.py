@@ -1,13 +1,15 @@
-"""The template, built: real Packer, real Ansible over ssh, moto for EC2."""
+"""The template, built and released: real Packer, real Ansible over ssh, booted machines, moto for EC2.
+
+One build of both processors' images takes a minute, so its tests look at one. On the machines are the project's own
+roles, run once more by Packer, the whole suite, and the last role.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,35 @@ from moto.moto_api import recorder
 
 from launcher.catalog import REGIONS, Arch, image_parameter
 from packer.release import notes
+from packer.release.packages import parse
 from packer.release.plan import Request
 from packer.release.record import Record
 from tests.fakes.s3_server import S3Server
 from tests.integration.release_kit import Account, Maintainer, cleaned, moto_pins
 from tests.integration.test_release import allowed
-from tests.machine.packer_machine import REGION, Builder, DerivedPacker, client, machine, prepare
-from tests.machine.packer_template import ROOT
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("packer") is None, reason="no Packer on PATH: developer.hashicorp.com/packer/install"
+from tests.machine.fabric import Fabric
+from tests.machine.machine import Image, Machine
+from tests.machine.packer_machine import (
+    BUILD_S,
+    REGION,
+    DerivedPacker,
+    PackerOnPath,
+    client,
+    packer_on_path,
+    prepared,
+    trusted,
 )
+from tests.machine.packer_template import ROOT, Target
+from tests.machine.persons_home import PersonsHome, guarded
+from tests.machine.reachable import key_pair, reachable, with_ssh
+
+# One worker, where tests run at the same time: else each would build for itself.
+pytestmark = [pytest.mark.xdist_group("packer"), pytest.mark.timeout(BUILD_S + 60)]
 PINS = moto_pins()
 ASKED = Request(PINS, REGION, REGIONS)
+ELSEWHERE = "eu-central-1"
+FAILING = "sa-east-1"
+STAND_INS = Path(__file__).with_name("packer_target")
 
 
 @dataclass(frozen=True)
@@ -46,16 +64,19 @@ class Built:
     first: Record
     """Where the release stood when one region had failed."""
     packers_calls: set[str]
-    """IAM's names of what was called outside of our own clients."""
+    """IAM's names of what was called, by Packer too."""
+    home: PersonsHome
+    packer: PackerOnPath
+    machines: Mapping[Arch, Machine]
+    """As the build left them."""
 
     @property
     def output(self) -> Path:
         return self.maintainer.output(ASKED)
 
-    @property
-    def images(self) -> dict[Arch, dict[str, Any]]:
-        """The images in the build's region, as EC2 describes them."""
-        named = self.account.images(REGION, PINS.release)
+    def images(self, region: str) -> dict[Arch, dict[str, Any]]:
+        """The images in a region, as EC2 describes them."""
+        named = self.account.images(region, PINS.release)
         return {arch: named[PINS.image_name(arch)] for arch in Arch}
 
 
@@ -77,38 +98,46 @@ def recorded(path: Path) -> Iterator[set[str]]:
 
 
 @pytest.fixture(scope="module")
-def built(aws: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
-    """A release to 22 regions, built once by real Packer and Ansible; sa-east-1 fails at first."""
+def with_sshd(image: Image) -> Image:
+    """What the machines are started from."""
+    packer_on_path()
+    return reachable(image)
+
+
+@pytest.fixture(scope="module")
+def built(
+    with_sshd: Image, network: Fabric, aws: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Built]:
+    """A release to 22 regions of what Packer and Ansible made of two machines; one region fails at first."""
     folder = tmp_path_factory.mktemp("packer")
-    account = Account(aws.url)
-    with machine(folder, aws.url) as target, cleaned(account, REGIONS):
-        packer = DerivedPacker(prepare(folder, target))
+    account, key = Account(aws.url), key_pair(folder)
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        enter(cleaned(account, REGIONS))
+        machines = {arch: enter(with_ssh(with_sshd, network, key)) for arch in Arch}
+        hosts = {arch: machine.address for arch, machine in machines.items()}
+        target = Target(hosts, key, enter(trusted(key, aws.url, REGION)), network.endpoint_url)
+        home = enter(guarded(folder, ROOT))
+        more = {"prefix": home.prefix, "agent": home.agent}
+        packer = DerivedPacker(enter(prepared(target, network, aws.url, **more)))
         maintainer = Maintainer(account, folder, packer)
-        account.failing.add("sa-east-1")
+        account.failing.add(FAILING)
         with recorded(folder / "recorded") as actions:
             first = maintainer.release(ASKED)
-        yield Built(maintainer, account, packer.log, first, actions)
-
-
-def test_is_formatted(tmp_path: Path) -> None:
-    """`packer fmt` has nothing to change in the template."""
-    command = ["packer", "fmt", "-check", "-diff", str(ROOT / "packer")]
-    result = subprocess.run(
-        command, env=Builder(tmp_path, "", old=False).environ, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout
+        yield Built(maintainer, account, packer.log, first, actions, home, packer.packer, machines)
 
 
 def test_makes_an_image_for_each_architecture(built: Built) -> None:
     """One image a processor comes out, and the manifest names both with their region."""
     manifest = json.loads((built.output / "manifest.json").read_text())
     made = {build["name"]: build["artifact_id"] for build in manifest["builds"]}
-    assert made == {arch: f"{REGION}:{image['ImageId']}" for arch, image in built.images.items()}
+    assert made == {arch: f"{REGION}:{image['ImageId']}" for arch, image in built.images(REGION).items()}
 
 
-def test_images_say_where_they_come_from(built: Built) -> None:
-    """Every image carries its release, the source image and the commit as tags."""
-    for arch, image in built.images.items():
+@pytest.mark.parametrize("region", [REGION, ELSEWHERE])
+def test_images_say_where_they_come_from(built: Built, region: str) -> None:
+    """Where they were built as where they were copied to: the release, the source image and the commit are tags."""
+    for arch, image in built.images(region).items():
         tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
         assert tags["solorun:releasever"] == PINS.releasever
         assert tags["solorun:release"] == PINS.release
@@ -120,15 +149,35 @@ def test_images_say_where_they_come_from(built: Built) -> None:
 def test_package_lists_are_real(built: Built) -> None:
     """The build writes down what is installed on the machine, for each processor."""
     for arch in Arch:
-        lines = (built.output / f"packages-{arch}.txt").read_text().splitlines()
-        assert len(lines) > 50
-        assert any(line.split("\t")[:2] == ["deb", "openssh-server"] for line in lines)
+        packages = parse((built.output / notes.packages_file(arch)).read_text())
+        assert {"docker.io", "systemd", "openssh-server"} <= {package.name for package in packages}
 
 
-def test_proves_before_it_cleans_up(built: Built) -> None:
-    """The suite runs on the provisioned machine, and the last role after it."""
-    order = [built.log.index(word) for word in ("Write what the build was told", "Run the suite", "Clean up")]
-    assert order == sorted(order)
+def test_proves_before_it_seals(built: Built) -> None:
+    """For each processor the suite runs on the machine with the roles on it, and the last role after it."""
+    for arch in Arch:
+        said = [line for line in built.log.splitlines() if f".{arch}: " in line]
+        plays = ("PLAY [Machine image]", "TASK [Run the suite over ssh]", "PLAY [Seal the machine]")
+        order = [next(at for at, line in enumerate(said) if play in line) for play in plays]
+        assert order == sorted(order)
+
+
+def test_nothing_of_the_machine_is_in_the_image(built: Built) -> None:
+    """What the image is made of has no machine id, no host key, and nobody whom it trusts."""
+    for machine in built.machines.values():
+        assert machine.exec("cat", "/etc/machine-id") == ""
+        personal = "ls -d /etc/ssh/ssh_host_* /home/*/.ssh/authorized_keys || true"
+        assert machine.exec("sh", "-c", personal) == ""
+
+
+def test_leaves_the_persons_own_things_alone(built: Built) -> None:
+    """A build reads nobody's ssh settings, asks no ssh agent, writes nothing to the home; host keys are its own."""
+    assert built.home.written == []
+    assert built.home.asked == []
+    # Packer asks for Ansible's version, and Ansible makes its folders.
+    assert [path for path in built.packer.home.rglob("*") if not path.is_dir()] == []
+    for arch in Arch:
+        assert f"UserKnownHostsFile={built.packer.ssh_folder}/{arch}/known_hosts" in built.log
 
 
 @pytest.mark.usefixtures("built")
@@ -151,15 +200,13 @@ def test_packer_needs_no_more_than_the_documented_rights(built: Built) -> None:
 
 def test_what_packer_built_is_released(built: Built) -> None:
     """With one region out of 22 failing, the others get what Packer built; a second run makes up for it, unbuilt."""
-    assert list(built.first.failed) == ["sa-east-1"]
-    assert set(built.first.published) == set(REGIONS) - {"sa-east-1"}
+    assert list(built.first.failed) == [FAILING]
+    assert set(built.first.published) == set(REGIONS) - {FAILING}
     built.account.failing.clear()
     second = built.maintainer.release(ASKED)
     assert set(second.published) == set(REGIONS)
-    ids = built.account.images("sa-east-1", PINS.release)
-    assert (
-        built.account.parameter("sa-east-1", image_parameter(Arch.ARM64))
-        == (ids[PINS.image_name(Arch.ARM64)]["ImageId"])
+    assert built.images(FAILING)[Arch.ARM64]["ImageId"] == built.account.parameter(
+        FAILING, image_parameter(Arch.ARM64)
     )
 
 
@@ -172,20 +219,23 @@ def test_bill_of_materials_is_of_the_real_machine(built: Built) -> None:
         assert len(json.loads(text)["components"]) == len(lines)
 
 
-def test_a_suite_that_fails_stops_the_build(aws: S3Server, tmp_path: Path) -> None:
+def test_a_suite_that_fails_stops_the_build(
+    with_sshd: Image, network: Fabric, aws: S3Server, tmp_path: Path
+) -> None:
     """A machine that does not pass its tests never becomes an image, and its instance is terminated."""
     suite = tmp_path / "suite"
     suite.mkdir()
     (suite / "test_refuses.py").write_text("def test_refuses(host):\n    assert host.run('false').rc == 0\n")
-    region = "eu-south-2"
-    with machine(tmp_path, aws.url, region) as target:
-        result = prepare(tmp_path, target).build(tmp_path, region=region, suite=suite)
+    region, key = "eu-south-2", key_pair(tmp_path)
+    with with_ssh(with_sshd, network, key) as machine, trusted(key, aws.url, region) as name:
+        target = Target(dict.fromkeys(Arch, machine.address), key, name, network.endpoint_url)
+        with prepared(target, network, aws.url, STAND_INS) as packer:
+            variables = packer.variables(tmp_path, region, suite)
+            result = packer.run("build", variables, "-color=false", f"-only=*amazon-ebs.{Arch.X86_64}")
     assert result.returncode != 0
     assert "test_refuses" in result.stdout
     ec2 = client(aws.url, "ec2", region)
-    assert (
-        ec2.describe_images(Filters=[{"Name": "name", "Values": [f"solorun-{PINS.release}-*"]}])["Images"]
-        == []
-    )
+    made = [{"Name": "name", "Values": [f"solorun-{PINS.release}-*"]}]
+    assert ec2.describe_images(Filters=made)["Images"] == []
     alive = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
     assert ec2.describe_instances(Filters=alive)["Reservations"] == []

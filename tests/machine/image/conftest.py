@@ -13,7 +13,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from tests.machine import build, leftovers
+from tests.machine import build, leftovers, reaching
 from tests.machine.fabric import fabric
 from tests.machine.machine import booted
 from tests.machine.nsenter import inside
@@ -25,12 +25,21 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     named = request.config.getoption("--hosts")
     if named:
         option: Any = request.config.getoption
+        config, key, extra = (
+            option(f"--{name}") for name in ("ssh-config", "ssh-identity-file", "ssh-extra-args")
+        )
+        try:
+            hindrance = reaching.hindrance(reaching.way_to(named, key=key, config=config, extra=extra))
+        except ValueError as error:
+            hindrance = str(error)
+        if hindrance:
+            pytest.exit(hindrance, returncode=2)
         yield testinfra.get_host(
             named if "://" in named else f"ssh://{named}",
             sudo=True,
-            ssh_config=option("--ssh-config"),
-            ssh_identity_file=option("--ssh-identity-file"),
-            ssh_extra_args=option("--ssh-extra-args"),
+            ssh_config=config,
+            ssh_identity_file=key,
+            ssh_extra_args=extra,
         )
         return
     leftovers.clear()

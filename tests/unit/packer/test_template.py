@@ -130,7 +130,7 @@ def test_pins_name_what_the_template_asks_for(template: Block) -> None:
     """The pin file sets exactly the variables that are pinned, and its images are of the pinned release and kernel."""
     pins = json.loads((PACKER / "pins.auto.pkrvars.json").read_text())
     declared = {name.strip('"'): body for entry in template["variable"] for name, body in entry.items()}
-    given_by_make = {"wheel"}
+    given_by_make = {"wheel", "ssh_folder"}
     assert set(pins) == {name for name, body in declared.items() if "default" not in body} - given_by_make
     for arch, name in pins["source_ami_name"].items():
         assert name.startswith(f"al2023-ami-{pins['releasever']}.")
