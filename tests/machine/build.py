@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from launcher.catalog import NEXTFLOW_IMAGE
 from tests.machine.fabric import fabric
@@ -85,6 +85,12 @@ def _image(folder: Path) -> Image:
     sources = [base.name, ids, *files_in("ansible/roles/docker"), *files_in("ansible/roles/nextflow")]
     docker = kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
     return Image(root, docker)
+
+
+def bare_root(folder: Path = FOLDER) -> Path:
+    """The root as it is before the roles."""
+    with locked(folder):
+        return _base(folder)
 
 
 def plain_root(folder: Path = FOLDER, kind: str = "plain", packages: tuple[str, ...] = ()) -> Path:
@@ -238,7 +244,7 @@ def _make_docker(made: Path, root: Path, wheels: Path) -> None:
 
 
 def play(
-    pid: int, *, variables: dict[str, str], root: Path | None = None, options: tuple[str, ...] = ()
+    pid: int, *, variables: dict[str, Any], root: Path | None = None, options: tuple[str, ...] = ()
 ) -> list[str]:
     """Run ansible/image.yml in the namespaces of a process; returns the names of the tasks that changed something.
 

@@ -30,7 +30,7 @@ def docker(machine: Machine, *words: str) -> list[str]:
 
 
 def test_builds_the_image_on_the_machine_and_cleans_up(boot: Boot, tmp_path: Path) -> None:
-    """The image is of the version and the plugins that are pinned; of its making nothing stays; then nothing is left to do."""
+    """It is of the pinned version and plugins, and of its making nothing stays; a second time nothing is left to do."""
     machine = boot(limits=None)
     machine.wait_up()
     machine.exec("docker", "tag", NEXTFLOW_IMAGE, BASE)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from launcher.catalog import NEXTFLOW_IMAGE
+from tests.machine import build
 from tests.machine.build import play, wheel_in
 from tests.machine.conftest import Boot
-from tests.machine.machine import Image, Machine
+from tests.machine.fabric import Fabric
+from tests.machine.machine import Image, Machine, booted
 
 VARIABLES = {"nextflow_image": NEXTFLOW_IMAGE}
 SEALING = ("--tags=sysprep",)
@@ -27,6 +31,25 @@ def test_a_second_run_changes_nothing(image: Image, boot: Boot, options: tuple[s
     machine = ready(boot)
     variables = {"run_agent_wheel": str(wheel_in(image.root)), **VARIABLES}
     assert play(machine.leader, variables=variables, options=options) == []
+
+
+def test_asking_first_works_where_nothing_is_yet(network: Fabric, tmp_path: Path) -> None:
+    """`--check` on a machine that no role has seen goes through every role, names what would change, changes nothing."""
+    (tmp_path / "plugins.txt").write_text("nf-amazon@1.0.0\n")
+    more = {
+        "nextflow_context": str(tmp_path),
+        "studio_images": ["studio:1"],
+        "sysprep_enabled": "true",
+        "sysprep_through_ssm": "true",
+    }
+    with booted(Image(build.bare_root(), None), network, build.FOLDER) as machine:
+        machine.wait_up()
+        asked = build.play(machine.leader, variables={**VARIABLES, **more}, options=("--check",))
+        assert (
+            machine.run("sh", "-c", "ls -d /etc/solorun /opt/solorun /scratch /usr/bin/dockerd").stdout == b""
+        )
+    roles = {name.split(" : ")[0] for name in asked}
+    assert roles == {path.name for path in (build.REPOSITORY / "ansible/roles").iterdir()} - {"gpu"}
 
 
 def test_a_sealed_machine_has_nothing_of_its_maker(boot: Boot) -> None:
