@@ -34,7 +34,7 @@ def test_a_second_run_changes_nothing(image: Image, boot: Boot, options: tuple[s
 
 
 def test_asking_first_works_where_nothing_is_yet(network: Fabric, tmp_path: Path) -> None:
-    """`--check` on a machine that no role has seen goes through every role, names what would change, changes nothing."""
+    """`--check` on a machine that no role has seen goes through all of them, and changes nothing."""
     (tmp_path / "plugins.txt").write_text("nf-amazon@1.0.0\n")
     more = {
         "nextflow_context": str(tmp_path),

@@ -1,0 +1,42 @@
+"""What the roles do on Amazon Linux 2023 only: dnf for real, Amazon's variables, Amazon's packages by their names."""
+
+from __future__ import annotations
+
+import os
+
+from tests.machine import build
+from tests.machine.amazon import PACKAGES, RELEASEVER, amazon
+from tests.machine.fabric import Fabric
+from tests.machine.machine import booted
+
+
+def test_the_roles_run_on_amazon_linux(network: Fabric) -> None:
+    """Packages come from the pinned release by dnf, services are as they should be; a second run changes nothing."""
+    (wheels,) = build.FOLDER.glob("wheels-*")
+    variables = {
+        "base_releasever": RELEASEVER,
+        "base_kernel": ".".join(os.uname().release.split(".")[:2]),
+        "run_agent_wheelhouse": str(wheels),
+    }
+    with booted(amazon(), network, build.FOLDER) as machine:
+        machine.wait_up()
+        build.play(machine.leader, variables=variables, options=("--check",))
+        build.play(machine.leader, variables=variables)
+        assert machine.exec("cat", "/etc/dnf/vars/releasever") == f"{RELEASEVER}\n"
+        installed = machine.exec("rpm", "--query", "--all", "--queryformat", "%{NAME}\\n").split()
+        assert sorted(installed) == sorted(package.name for package in PACKAGES)
+        # dockerd does not start where the command line and daemon.json both set the limit.
+        assert "nofile" not in machine.exec("cat", "/etc/sysconfig/docker")
+        enabled = {
+            unit: machine.exec("systemctl", "is-enabled", unit, check=False).strip()
+            for unit in ("chronyd", "docker", "docker.socket", "amazon-cloudwatch-agent", "run-agent")
+        }
+        assert enabled == {
+            "chronyd": "enabled",
+            "docker": "enabled",
+            "docker.socket": "enabled",
+            "amazon-cloudwatch-agent": "disabled",
+            "run-agent": "enabled",
+        }
+        assert machine.exec("/opt/solorun/venv/bin/run-agent", "--version").startswith("run-agent ")
+        assert build.play(machine.leader, variables=variables) == []
