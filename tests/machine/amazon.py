@@ -46,7 +46,10 @@ PACKAGES: Final = (
         },
     ),
     Package("python3.12", links={"/usr/bin/python3.12": "python3.11"}),
-    *(Package(name) for name in ("python3.12-pip", "mdadm", "xfsprogs", "fuse3", "mount-s3")),
+    *(
+        Package(name)
+        for name in ("system-release", "python3.12-pip", "mdadm", "xfsprogs", "fuse3", "mount-s3")
+    ),
 )
 
 _OS_RELEASE: Final = 'NAME="Amazon Linux"\nVERSION="2023"\nID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"\n'
@@ -61,6 +64,8 @@ _INSTALL: Final = """set -e
     printf '%s' "$3" > $2/root/srv/packages.spec
     chroot $2/root rpmbuild --quiet -bb --define "_rpmdir /srv/$4" /srv/packages.spec
     chroot $2/root createrepo_c --quiet /srv/$4
+    # Its version says which release an image is of.
+    chroot $2/root rpm --install --nodeps /srv/$4/noarch/system-release-$4-1.noarch.rpm
     rm $2/root/etc/os-release
     printf '%s' "$5" > $2/root/etc/os-release
     echo 'Amazon Linux release 2023 (Amazon Linux)' > $2/root/etc/system-release
@@ -91,7 +96,7 @@ def _spec() -> str:
     """All packages as one source."""
     head = (
         "Name: stand-ins",
-        "Version: 1",
+        f"Version: {RELEASEVER}",
         "Release: 1",
         "Summary: Stand-ins",
         "License: none",

@@ -24,6 +24,7 @@ from tests.integration.release_kit import moto_pins
 from tests.machine import build
 from tests.machine.fabric import Fabric
 from tests.machine.packer_template import ROOT, Target, derived
+from tests.machine.persons_home import PersonsHome
 
 REGION: Final = "us-east-1"
 SUITE: Final = ROOT / "tests" / "machine" / "image"
@@ -101,10 +102,8 @@ class PackerOnPath:
     network: Fabric
     aws: str
     """Where moto listens for this process."""
-    prefix: tuple[str, ...] = ()
-    """What else stands before the command."""
-    agent: Path | None = None
-    """An ssh agent that is offered."""
+    persons_home: PersonsHome | None = None
+    """The guard on the home of who runs the tests."""
 
     @property
     def old(self) -> bool:
@@ -118,16 +117,16 @@ class PackerOnPath:
         within = ("nsenter", "--target", str(self.network.pid), "--net")
         given = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]
         environ = clean_environ(self.home, self.network.endpoint_url)
-        if self.agent:
-            environ["SSH_AUTH_SOCK"] = str(self.agent)
+        guard: tuple[str, ...] = ()
+        if self.persons_home:
+            guard = self.persons_home.prefix
+            environ["SSH_AUTH_SOCK"] = str(self.persons_home.agent)
         return subprocess.run(
-            [*self.prefix, *within, "packer", command, *options, *given, str(self.folder)],
+            [*guard, *within, "packer", command, *options, *given, str(self.folder)],
             cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=BUILD_S,
         )  # fmt: skip
 
-    def variables(
-        self, output: Path, region: str = REGION, suite: Path = SUITE, **more: str
-    ) -> dict[str, str]:
+    def variables(self, output: Path, region: str = REGION, suite: Path = SUITE) -> dict[str, str]:
         """Those of a build."""
         roles = {"docker_nofile": build.VARIABLES["docker_nofile"]}
         variables = {
@@ -140,7 +139,6 @@ class PackerOnPath:
             "ssh_folder": str(self.ssh_folder),
             "nextflow_image": NEXTFLOW_IMAGE,
             "role_variables": "{" + ",".join(f'{name}="{value}"' for name, value in roles.items()) + "}",
-            **more,
         }
         if self.old:
             variables["source_ami"] = self._source_ami(region)
@@ -167,7 +165,11 @@ class PackerOnPath:
 
 @contextmanager
 def prepared(
-    target: Target, network: Fabric, aws: str, playbooks: Path | None = None, **more: Any
+    target: Target,
+    network: Fabric,
+    aws: str,
+    playbooks: Path | None = None,
+    persons_home: PersonsHome | None = None,
 ) -> Iterator[PackerOnPath]:
     """Packer with the template for a target, in a home of its own."""
     # Not in pytest's folder: its name would make the paths of sockets too long.
@@ -178,7 +180,7 @@ def prepared(
         old = packer_version() < OLDEST_PACKER
         (template / "solorun.pkr.hcl").write_text(derived(target, playbooks, old=old))
         (template / "pins.auto.pkrvars.json").write_text(moto_pins().text())
-        made = PackerOnPath(template, home, ssh, network, aws, **more)
+        made = PackerOnPath(template, home, ssh, network, aws, persons_home)
         made.init()
         try:
             yield made
@@ -207,8 +209,11 @@ class DerivedPacker:
 
     def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
         assert set(archs) == set(Arch)
-        asked = {"git_commit": request.git_commit, "builder": request.builder, **request.variables}
-        variables = self.packer.variables(request.output, request.region, **asked)
+        variables = {
+            **self.packer.variables(request.output, request.region),
+            **{"git_commit": request.git_commit, "builder": request.builder},
+            **request.variables,
+        }
         done = self.packer.run("build", variables, "-color=false", "-timestamp-ui")
         self.log = done.stdout
         assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]

@@ -63,11 +63,12 @@ def derived(target: Target, playbooks: Path | None, *, old: bool) -> str:
         changes["ssh_host"] = quoted(target.hosts[Arch(changes["name"].strip('"'))])
     # moto refuses tags on snapshots when an image is made of a machine.
     del source["snapshot_tags"]
-    for provisioner in template["build"][0]["provisioner"] if playbooks else ():
-        ansible = provisioner.get(quoted("ansible"), {})
-        instead = playbooks / Path(ansible.get("playbook_file", "").strip('"')).name
-        if ansible and instead.is_file():
-            ansible["playbook_file"] = quoted(str(instead))
+    if playbooks:
+        for provisioner in template["build"][0]["provisioner"]:
+            ansible = provisioner.get(quoted("ansible"), {})
+            instead = playbooks / Path(ansible.get("playbook_file", "").strip('"')).name
+            if ansible and instead.is_file():
+                ansible["playbook_file"] = quoted(str(instead))
     if old:
         _leave_out(template, source)
     return hcl2.dumps(template)

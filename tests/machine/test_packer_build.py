@@ -118,8 +118,7 @@ def built(
         hosts = {arch: machine.address for arch, machine in machines.items()}
         target = Target(hosts, key, enter(trusted(key, aws.url, REGION)), network.endpoint_url)
         home = enter(guarded(folder, ROOT))
-        more = {"prefix": home.prefix, "agent": home.agent}
-        packer = DerivedPacker(enter(prepared(target, network, aws.url, **more)))
+        packer = DerivedPacker(enter(prepared(target, network, aws.url, persons_home=home)))
         maintainer = Maintainer(account, folder, packer)
         account.failing.add(FAILING)
         with recorded(folder / "recorded") as actions:
