@@ -40,7 +40,7 @@ test-integration: setup ## the tests with the embedded cloud and real containers
 
 test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (Linux, as root or by sudo)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && scripts/machine.sh $(BIN)/python -m tests.machine --image \
-	    && exec scripts/machine.sh $(BIN)/pytest tests/machine --numprocesses 4 --dist worksteal $(ARGS)'
+	    && exec scripts/machine.sh $(BIN)/pytest tests/machine --numprocesses 4 --dist loadgroup $(ARGS)'
 
 test-virtual: setup ## a run on a machine with a kernel and disks of its own, in QEMU (about ten minutes)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec scripts/machine.sh $(BIN)/pytest tests/virtual $(ARGS)'

@@ -30,13 +30,6 @@ def nobodys_aws_settings() -> Iterator[None]:
         yield
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the image before the first test that needs it: no test's time is for that."""
-    needed = any("image" in getattr(item, "fixturenames", ()) for item in session.items)
-    if needed and not session.config.option.collectonly:
-        build.image()
-
-
 @pytest.fixture(scope="session")
 def image() -> Image:
     """The image, built by the roles; what an earlier test run left is removed first."""

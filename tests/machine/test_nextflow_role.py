@@ -9,6 +9,7 @@ from tests.machine.build import play
 from tests.machine.conftest import Boot
 from tests.machine.machine import Machine
 
+ALONE = ("--tags=nextflow",)
 BASE = "registry.invalid/debian:bookworm"
 IMAGE = "solorun/nextflow:0.0.1"
 # In place of containers/nextflow, with its stages and arguments, and nothing to fetch: machines here reach nobody.
@@ -39,7 +40,7 @@ def test_builds_the_image_on_the_machine_and_cleans_up(boot: Boot, tmp_path: Pat
     (tmp_path / "plugins.txt").write_text("nf-amazon@1.0.0\nnf-wave@2.0.0\n")
     variables = {"nextflow_image": IMAGE, "nextflow_context": str(tmp_path), "nextflow_base": BASE}
 
-    assert "nextflow : Build" in play(machine.leader, variables=variables)
+    assert "nextflow : Build" in play(machine.leader, variables=variables, options=ALONE)
 
     said = machine.exec("docker", "run", "--rm", IMAGE)
     assert said.split() == ["0.0.1", "nf-amazon@1.0.0,nf-wave@2.0.0"]
@@ -50,4 +51,4 @@ def test_builds_the_image_on_the_machine_and_cleans_up(boot: Boot, tmp_path: Pat
     assert docker(machine, "image", "ls", "--quiet", BASE) == []
     assert docker(machine, "container", "ls", "--all", "--quiet") == []
     assert "nextflow-context" not in machine.exec("ls", "/var/tmp").split()
-    assert play(machine.leader, variables=variables) == []
+    assert play(machine.leader, variables=variables, options=ALONE) == []

@@ -45,9 +45,7 @@ def test_asking_first_works_where_nothing_is_yet(network: Fabric, tmp_path: Path
     with booted(Image(build.bare_root(), None), network, build.FOLDER) as machine:
         machine.wait_up()
         asked = build.play(machine.leader, variables={**VARIABLES, **more}, options=("--check",))
-        assert (
-            machine.run("sh", "-c", "ls -d /opt/solorun /scratch /usr/bin/dockerd").stdout == b""
-        )
+        assert machine.run("sh", "-c", "ls -d /opt/solorun /scratch /usr/bin/dockerd").stdout == b""
     roles = {name.split(" : ")[0] for name in asked}
     assert roles == {path.name for path in (build.REPOSITORY / "ansible/roles").iterdir()} - {"gpu"}
 
