@@ -22,6 +22,7 @@ _KEYS: Final = {
     "name",
     "loop",
     "notify",
+    "ignore_errors",  # of --check only
     *(_A + module for module in ("copy", "file", "systemd_service", "template")),
 }
 _MANAGED: Final = "Brought by solorun's agent bundle."
