@@ -40,7 +40,7 @@ def main() -> None:
         print(f"removed what was left of {name}")
     image = build.image()
     if options.cloud:
-        cloud()
+        cloud(image)
     elif not options.image:
         one(image, options.run)
 
@@ -65,9 +65,9 @@ def one(image: Image, pipeline: str | None) -> None:
                 )
 
 
-def cloud() -> None:
+def cloud(image: Image) -> None:
     """The local cloud, with a booted machine for every instance, until Enter is pressed."""
-    with operator(build.FOLDER / "cloud", say=print) as somebody:
+    with operator(image, build.FOLDER / "cloud", say=print) as somebody:
         # Who came here by sudo needs it there too: the cloud is root's.
         root = "sudo " if "SUDO_UID" in os.environ else ""
         settings = " ".join(

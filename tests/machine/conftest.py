@@ -30,6 +30,11 @@ def nobodys_aws_settings() -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share much, and so stay together, take longest: where several run at a time, they come first."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session")
 def image() -> Image:
     """The image, built by the roles; what an earlier test run left is removed first."""

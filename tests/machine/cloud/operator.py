@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from agent.contract import run_key
 from launcher.catalog import Arch, image_parameter
@@ -22,9 +22,7 @@ from launcher.localcloud.state import default_folder, saved
 from tests.integration.lone_machine import eventually
 from tests.integration.spine import Person, somebody_in
 from tests.machine import cgroups
-from tests.machine.machine import ALL_NAMESPACES
-
-SERVER: Final = (sys.executable, "-m", "tests.machine.cloud")
+from tests.machine.machine import ALL_NAMESPACES, Image
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,12 @@ def _quiet(_text: str) -> None:
 
 
 @contextmanager
-def operator(folder: Path, say: Callable[[str], None] = _quiet) -> Iterator[Operator]:
-    """A local cloud of booted machines in `folder` for the duration; afterwards nothing of it is left."""
+def operator(image: Image, folder: Path, say: Callable[[str], None] = _quiet) -> Iterator[Operator]:
+    """A local cloud of machines booted from `image`, in `folder` for the duration; afterwards nothing of it is left."""
     somebody = Operator(folder, somebody_in(folder).environment)
     place = default_folder(somebody.environment)
-    lifecycle.up(place, somebody.environment, SystemClock(), say, server_command=SERVER)
+    server = (sys.executable, "-m", "tests.machine.cloud", str(image.root), str(image.docker))
+    lifecycle.up(place, somebody.environment, SystemClock(), say, server_command=server)
     try:
         # It is up: this makes the compute environment.
         said = somebody.launcher("local", "up")

@@ -69,7 +69,7 @@ class BootedMachine(Machine):
 
 
 @contextmanager
-def booted_site(ground: Ground) -> Iterator[BootedSite]:
+def booted_site(image: Image, ground: Ground) -> Iterator[BootedSite]:
     """The site, with a network in which the machines reach the cloud's moto and their metadata service."""
 
     @contextmanager
@@ -78,4 +78,4 @@ def booted_site(ground: Ground) -> Iterator[BootedSite]:
         yield
 
     with fabric(serve) as network:
-        yield BootedSite(ground, build.image(), network)
+        yield BootedSite(ground, image, network)
