@@ -3,7 +3,7 @@ SHELL       := /bin/bash
 PYTHON      ?= python3
 BIN         := .venv/bin
 WITH_DOCKER := $(BIN)/python scripts/with_docker.py
-SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,read_ahead/files/read-ahead,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow bundle/install.sh launcher/user_data.sh
+SHELLS      := scripts/*.sh .ci/run ansible/roles/{run_agent/files/{claimed,dead-man},scratch/files/scratch,cloudwatch_agent/files/run-cloudwatch} containers/nextflow/nextflow bundle/install.sh launcher/user_data.sh
 PYTHONS     := agent launcher packer bundle tests scripts examples
 # Given on the command line: make test ARGS='-k cancel', make images FORCE=--force
 ARGS        ?=

@@ -103,7 +103,7 @@ def test_a_run_on_a_machine_image_of_ones_own(
     assert code is AgentExit.DONE, [found for found in findings.values() if found["state"] == "not met"]
     assert findings["dead-man-armed"]["found"] == "with the limit of the run"
     for name in suite.UNITS:
-        if name not in ("scratch.service", "read-ahead.service"):
+        if name != "scratch.service":
             suite.test_systemd_takes_the_unit_as_it_is(host, name)
 
     # nothing of the system's Python, and nothing that the agent starts gets any of ours

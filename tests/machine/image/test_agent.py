@@ -15,7 +15,6 @@ UNITS = (
     "machine-limit.service",
     "machine-limit-force.service",
     "scratch.service",
-    "read-ahead.service",
     "run-cloudwatch.service",
     "run-journal.service",
 )
@@ -79,20 +78,6 @@ def test_the_fast_disk_comes_before_docker_and_the_agent(host: Host) -> None:
     assert host.service("scratch").is_enabled
     assert {"docker.service", "run-agent.service"} <= set(unit(host, "scratch.service", "Before").split())
     assert host.file("/scratch").is_directory
-
-
-def test_what_is_needed_first_is_read_early(host: Host) -> None:
-    """Docker's daemons and the agent's modules, at boot; nobody waits for it, and the list names what is there."""
-    assert host.service("read-ahead").is_enabled
-    assert "read-ahead.service" not in unit(host, "sysinit.target", "After").split()
-    listed = host.file("/etc/solorun/read-ahead.list").content_string.splitlines()
-    for name in ("containerd", "dockerd", "containerd-shim-runc-v2", "runc"):
-        assert f"/usr/*bin/{name}" in listed
-        assert host.run(f"ls /usr/*bin/{name}").rc == 0
-    modules = [path for path in listed if path.endswith(".pyc")]
-    assert sum("/site-packages/agent/" in path for path in modules) > 20
-    assert host.run(f"ls {' '.join(modules)}").stderr == ""
-    assert host.run("/usr/libexec/solorun/read-ahead").rc == 0
 
 
 def test_the_agent_is_fenced_off(host: Host) -> None:
