@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.machine import build
 from tests.machine.amazon import PACKAGES, RELEASEVER, amazon
 from tests.machine.fabric import Fabric
 from tests.machine.machine import booted
 
 
+@pytest.mark.timeout(600)  # the longest play of all, on a machine that is busy with other tests
 def test_the_roles_run_on_amazon_linux(network: Fabric) -> None:
     """Packages come from the pinned release by dnf, services are as they should be; nothing is left to do."""
     (wheels,) = build.FOLDER.glob("wheels-*")
