@@ -157,7 +157,8 @@ def _remove_unused(old: Path) -> None:
 def _make_base(made: Path) -> None:
     left_out = [f"--dpkgopt=path-exclude={path}" for path in _WITHOUT]
     # Nobody builds on where a run was killed: the next one begins anew.
-    ours = ("setpriv", "--pdeathsig=TERM")
+    # What it mounts goes with it, even then.
+    ours = ("setpriv", "--pdeathsig=TERM", "unshare", "--mount")
     _run(*ours, "mmdebstrap", *_OPTIONS, f"--include={','.join(_PACKAGES)}", *left_out, "bookworm", str(made))
     for path, text in _TWEAKS.items():
         (made / path).parent.mkdir(parents=True, exist_ok=True)
