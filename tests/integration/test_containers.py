@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import socket
 import subprocess
 import tarfile
 import threading
@@ -31,12 +30,12 @@ from agent.containers import Containers, open_containers
 from agent.errors import DockerError, ImageUnavailable
 from launcher.catalog import NEXTFLOW_IMAGE
 from tests.fakes.containers import FakeContainers, Program
+from tests.fakes.docker_relay import Relay
 
 SAYS = ("/bin/sh", "-c", "echo one; echo two >&2; exit 3")
 SLEEPS = ("/bin/sleep", "300")
 IGNORES_TERM = ("/bin/sh", "-c", "trap '' TERM; while :; do /bin/sleep 1; done")
 MISSING = "127.0.0.1:1/nobody/nothing:1"
-SOCKET = "/var/run/docker.sock"
 Either = Containers | FakeContainers
 
 
@@ -316,60 +315,6 @@ def test_sweep_is_bounded(docker: Containers, run_id: str, spool: Path) -> None:
 
 
 # --- a daemon that comes and goes ---------------------------------------------------------------------------
-
-
-class Relay:
-    """Stands between a client and the daemon's socket; `cut` hangs up on everybody, as a restart does."""
-
-    def __init__(self, path: Path) -> None:
-        self.url = f"unix://{path}"
-        self.accepted = threading.Semaphore(0)
-        self.refuse = False
-        self._open: set[socket.socket] = set()
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(path))
-        self._server.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            if self.refuse:
-                client.close()
-                continue
-            daemon = socket.socket(socket.AF_UNIX)
-            daemon.connect(SOCKET)
-            self._open |= {client, daemon}
-            for source, target in ((client, daemon), (daemon, client)):
-                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
-            self.accepted.release()
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            end.close()
-
-    def cut(self) -> None:
-        """Hang up on all connections."""
-        for end in list(self._open):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-        self._open.clear()
-
-    def close(self) -> None:
-        """No more connections."""
-        self.cut()
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
 
 
 @pytest.fixture
