@@ -12,7 +12,8 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
-from bundle.model import GLIBC, BundleError
+from agent.doctor.judging.host import OLDEST_LIBC
+from bundle.model import BundleError
 from launcher.catalog import Arch
 
 _MACHINES: Final = {"EM_X86_64": Arch.X86_64, "EM_AARCH64": Arch.ARM64}
@@ -62,7 +63,7 @@ def read_program(path: Path) -> Program:
 
 
 def check(folder: Path, arch: Arch) -> int:
-    """Hold every program below a folder to the processor, to GLIBC, and to libraries that are there; counts them.
+    """Hold every program below a folder to the processor, to OLDEST_LIBC, and to libraries that are there; counts them.
 
     Raises:
         BundleError: any would not run there; all of them are named.
@@ -73,7 +74,7 @@ def check(folder: Path, arch: Arch) -> int:
         found, name = read_program(path), path.relative_to(folder)
         if found.arch is not arch:
             wrong.append(f"{name}: for {found.arch or 'another processor'}")
-        if found.glibc > GLIBC:
+        if found.glibc > OLDEST_LIBC:
             wrong.append(f"{name}: needs glibc {found.glibc[0]}.{found.glibc[1]}")
         # wheels bring libraries of their own beside their extensions
         own = {library.name for library in path.parent.parent.rglob("*.so*")}

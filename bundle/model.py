@@ -9,8 +9,6 @@ REPOSITORY: Final = Path(__file__).parents[1]
 HOME: Final = "/opt/solorun"
 """Where the bundle is unpacked: as on the machine image, the agent is in HOME/venv."""
 PYTHON: Final = "3.12"
-GLIBC: Final = (2, 31)
-"""The oldest C library that everything in the bundle runs with: Debian 11, Ubuntu 20.04; Amazon Linux 2023 has 2.34."""
 
 
 class BundleError(Exception):

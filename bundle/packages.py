@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bundle.model import GLIBC, HOME, PYTHON, REPOSITORY, BundleError
+from agent.doctor.judging.host import OLDEST_LIBC
+from bundle.model import HOME, PYTHON, REPOSITORY, BundleError
 from launcher.catalog import Arch
 from packer.release.building import make_wheel
 
@@ -68,7 +69,7 @@ def install(arch: Arch, venv: Path) -> None:
 
 def _pip(arch: Arch, target: Path, *arguments: str) -> None:
     # glibc 2.17 is the oldest that wheels of today name
-    platforms = [f"manylinux_2_{minor}_{_MACHINE[arch]}" for minor in range(GLIBC[1], 16, -1)]
+    platforms = [f"manylinux_2_{minor}_{_MACHINE[arch]}" for minor in range(OLDEST_LIBC[1], 16, -1)]
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", f"--target={target}"),

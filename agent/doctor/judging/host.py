@@ -12,8 +12,8 @@ from agent.doctor.looking.systemd import AGENT_UNIT
 _GIB: Final = 1024**3
 _SYSTEMS: Final = {"amzn": "2023", "debian": "12"}
 _PROCESSORS: Final = ("x86_64", "aarch64")
-_LIBC: Final = (2, 31)
-"""What the agent's compiled parts are built for."""
+OLDEST_LIBC: Final = (2, 31)
+"""Debian 11's and Ubuntu 20.04's; Amazon Linux 2023 has 2.34. The agent bundle is held to it."""
 _PYTHON: Final = (3, 11)
 _CONTROLLERS: Final = frozenset({"cpu", "memory", "pids"})
 MIN_FREE: Final = _GIB
@@ -115,7 +115,7 @@ def _processor(host: Host) -> Finding:
 
 def _libc(host: Host) -> Finding:
     found = f"{host.libc} {'.'.join(str(part) for part in host.libc_version)}".strip() or "not glibc"
-    if host.libc == "glibc" and host.libc_version >= _LIBC:
+    if host.libc == "glibc" and host.libc_version >= OLDEST_LIBC:
         return LIBC.met(found)
     return LIBC.not_met(found, "Use a system with glibc 2.31 or newer, as Amazon Linux 2023.")
 
