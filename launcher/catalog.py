@@ -56,8 +56,9 @@ BOOT_DISK_MAX_GB: Final = 16384
 BOOT_DEVICE: Final = "/dev/xvda"
 """The root device of Amazon Linux 2023."""
 
-RELEASE_NAME: Final = "solorun-"
-"""What the names of our own machine images begin with."""
+RELEASE_NAME: Final = re.compile(r"solorun-\d+\.\d+\.\d+-\d+-(x86_64|arm64)")
+"""The names of our own machine images: releasever, revision, processor. An image that somebody else calls solorun-… is
+not taken for one: without the agent nothing on it would turn the machine off."""
 
 LOG_GROUP: Final = "/solorun"
 TIME_LIMIT: Final = "24h"

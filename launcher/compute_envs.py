@@ -47,7 +47,7 @@ class ComputeEnv(BaseModel):
     image_id: Annotated[str, StringConstraints(pattern=r"^ami-[0-9a-f]{8,17}$")] | None = None
     """The machine image; the newest published one where None."""
     image_has_agent: bool | None = None
-    """Whether image_id has solorun's agent; where None, images named solorun-… have it. To others it is brought."""
+    """Whether image_id has solorun's agent, which is brought where not; where None, releases have it, by their name."""
     boot_disk_gb: Annotated[int, Field(ge=catalog.BOOT_DISK_MIN_GB, le=catalog.BOOT_DISK_MAX_GB)] = (
         catalog.BOOT_DISK_GB
     )

@@ -156,7 +156,7 @@ class Machines:
         if problems:
             raise UserError(f"The machine image {image_id} cannot be used", problems=problems)
         if has_agent is None:
-            has_agent = str(found.get("Name", "")).startswith(catalog.RELEASE_NAME)
+            has_agent = catalog.RELEASE_NAME.fullmatch(str(found.get("Name", ""))) is not None
         root = found.get("RootDeviceName") or catalog.BOOT_DEVICE
         disks = (
             disk.get("Ebs", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -144,7 +145,7 @@ class Store:
         """
         from boto3.s3.transfer import TransferConfig
 
-        with self._translated(key):
+        with self._translated(key), _as_botocore_says():
             self.aws.s3.download_file(
                 self.bucket, key, str(path), Config=TransferConfig(max_concurrency=4, use_threads=True)
             )
@@ -161,7 +162,7 @@ class Store:
         """Send a file, large ones in concurrent parts; S3 holds each to a checksum. All of it is there, or nothing."""
         from boto3.s3.transfer import TransferConfig
 
-        with self._translated(key):
+        with self._translated(key), _as_botocore_says():
             self.aws.s3.upload_file(
                 str(path),
                 self.bucket,
@@ -227,6 +228,22 @@ class Store:
 
     def _translated(self, key: str) -> Any:
         return translated("s3", self.uri(key), endpoint=self.aws.endpoint)
+
+
+@contextmanager
+def _as_botocore_says() -> Iterator[None]:
+    """boto3's transfers wrap what went wrong in errors that are not botocore's; this unwraps them."""
+    from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+    from botocore.exceptions import ClientError, HTTPClientError
+
+    try:
+        yield
+    except S3UploadFailedError as error:
+        if isinstance(error.__context__, ClientError):
+            raise error.__context__ from None
+        raise
+    except RetriesExceededError as error:
+        raise HTTPClientError(error=error.last_exception) from error  # type: ignore[attr-defined] # not in the stubs
 
 
 def _retry_conflicts(call: Callable[[], object]) -> None:

@@ -54,7 +54,7 @@ def add(
             "--image-has-agent/--image-without-agent",
             show_default=False,
             help="Whether that image has solorun's agent; where not, it is brought when the machine boots. Default: "
-            "images named solorun-... have it.",
+            "releases of solorun have it, known by their name.",
         ),
     ] = None,
     boot_disk_gb: Annotated[

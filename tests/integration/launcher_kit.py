@@ -90,6 +90,8 @@ class Kit:
     environ: dict[str, str] = field(default_factory=dict)
     image: str = ""
     """The published machine image."""
+    images: list[str] = field(default_factory=list)
+    """All machine images of this operator."""
 
     @property
     def work_dir(self) -> str:
@@ -131,6 +133,12 @@ class Kit:
         result = self(*arguments)
         assert result.code == 0, result.err
         return result
+
+    def register_image(self, name: str, **attributes: Any) -> str:
+        """A machine image of this operator's; gives its id."""
+        image_id: str = self.ec2.register_image(Name=name, **attributes)["ImageId"]
+        self.images.append(image_id)
+        return image_id
 
     def add_compute_env(self, name: str = "main", *arguments: str) -> None:
         self.ok(
@@ -225,9 +233,7 @@ def operator(url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Kit]
     iam = kit.client("iam")
     with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_instance_profile(InstanceProfileName="solorun-agent")
-    kit.image = kit.ec2.register_image(
-        Name=kit.bucket, Architecture="x86_64", RootDeviceName=catalog.BOOT_DEVICE
-    )["ImageId"]
+    kit.image = kit.register_image(kit.bucket, Architecture="x86_64", RootDeviceName=catalog.BOOT_DEVICE)
     parameter = catalog.image_parameter(Arch.X86_64)
     kit.client("ssm").put_parameter(Name=parameter, Value=kit.image, Type="String", Overwrite=True)
     try:
@@ -236,4 +242,5 @@ def operator(url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Kit]
         # Moto is one account for all tests of a session: others publish images there.
         with suppress(kit.client("ssm").exceptions.ParameterNotFound):
             kit.client("ssm").delete_parameter(Name=parameter)
-        kit.ec2.deregister_image(ImageId=kit.image)
+        for image_id in kit.images:
+            kit.ec2.deregister_image(ImageId=image_id)
