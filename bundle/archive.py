@@ -24,6 +24,8 @@ class Archive:
     """The container image that it holds; None for the agent."""
     image_id: str | None = None
     """Docker's id of it."""
+    agent_sources: str | None = None
+    """For the agent, what launcher.programs.agent_sources says; None for a container image."""
 
 
 def write_archive(folder: Path, path: Path) -> None:
@@ -47,11 +49,13 @@ def write_archive(folder: Path, path: Path) -> None:
                 tar.addfile(info)
 
 
-def describe(path: Path, *, image: str | None = None, image_id: str | None = None) -> Archive:
+def describe(
+    path: Path, *, image: str | None = None, image_id: str | None = None, agent_sources: str | None = None
+) -> Archive:
     """Write `NAME.json` beside an archive that is complete."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    archive = Archive(sha256, path.stat().st_size, image, image_id)
+    archive = Archive(sha256, path.stat().st_size, image, image_id, agent_sources)
     note_of(path).write_text(json.dumps(asdict(archive), indent=2) + "\n")
     return archive
 

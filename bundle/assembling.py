@@ -18,6 +18,7 @@ from bundle.elf import check
 from bundle.model import REPOSITORY, BundleError
 from bundle.roles import files_of, units_of
 from launcher.catalog import Arch
+from launcher.programs import agent_sources
 
 CPYTHON_IMAGE: Final = "solorun/cpython:3.12"
 """Made by scripts/build-images.sh; it only holds the published archives."""
@@ -45,7 +46,7 @@ def assemble(arch: Arch, jars: Path, folder: Path) -> Archive:
                 packages.try_out(python, root / "venv")
         with _written(folder / f"agent-{arch}.tar.gz") as draft:
             write_archive(root, draft)
-    return describe(folder / f"agent-{arch}.tar.gz")
+    return describe(folder / f"agent-{arch}.tar.gz", agent_sources=agent_sources())
 
 
 @contextmanager

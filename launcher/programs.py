@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from agent import contract
 from agent.contract import Sha256
 from launcher import catalog
 from launcher.catalog import Arch
@@ -25,6 +26,7 @@ class _Note(BaseModel):
     sha256: Sha256
     bytes: int
     image: str | None = None
+    agent_sources: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def agent_for(folder: Path, arch: Arch) -> Program:
     """The agent with its Python.
 
     Raises:
-        UserError: it was not built on this computer.
+        UserError: it was not built on this computer, or from other sources than this launcher's.
     """
     path = folder / f"agent-{arch}.tar.gz"
     note = _note(path)
@@ -62,6 +64,11 @@ def agent_for(folder: Path, arch: Arch) -> Program:
             f"The machine image may be without solorun's agent, and the agent for {arch} is not in {folder}",
             hint=f"{_BUILD}. Or, where the image has the agent, say so in the compute environment's file: "
             "image_has_agent: true",
+        )
+    if note.agent_sources != agent_sources():
+        raise UserError(
+            f"{path} is not of this version of solorun, so agent and launcher might not understand each other",
+            hint=f"{_BUILD}; it is to be done after every update",
         )
     return Program(f"the agent for {arch}", path, note.sha256, note.bytes)
 
@@ -84,6 +91,16 @@ def container_image_for(folder: Path, arch: Arch, image: str) -> Program | None:
         "that is another computer. Or push the image to a registry, and name it there in the compute environment's "
         "file: container_image: REGISTRY/NAME:TAG",
     )
+
+
+def agent_sources() -> str:
+    """A SHA-256 of the agent's sources as this launcher came with them: what a bundle must have been made from."""
+    digest = hashlib.sha256()
+    folder = Path(contract.__file__).parents[1]
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _note(path: Path) -> _Note | None:

@@ -16,6 +16,7 @@ import pytest
 from agent import contract
 from agent.contract import BOOT_REPORT, find_pointer, program_key
 from launcher.catalog import NEXTFLOW_IMAGE
+from launcher.programs import agent_sources
 from launcher.user_data import LIMIT_S
 from tests.fakes.s3_server import S3Server
 from tests.integration.launcher_kit import Kit, operator
@@ -33,7 +34,10 @@ def kit(aws: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def build(kit: Kit, *, arch: str = "x86_64", image: str = NEXTFLOW_IMAGE) -> None:
     """What `make bundle` would leave."""
     kit.bundles.mkdir(exist_ok=True)
-    for name, body, more in (("agent", AGENT, {}), ("nextflow", NEXTFLOW, {"image": image})):
+    for name, body, more in (
+        ("agent", AGENT, {"agent_sources": agent_sources()}),
+        ("nextflow", NEXTFLOW, {"image": image}),
+    ):
         note = {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body), **more}
         (kit.bundles / f"{name}-{arch}.tar.gz").write_bytes(body)
         (kit.bundles / f"{name}-{arch}.json").write_text(json.dumps(note))

@@ -14,7 +14,7 @@ from launcher.compute_envs import build
 from launcher.errors import UserError
 from launcher.machines import MachineImage, unfit
 from launcher.preflight import check_boot_disk_fits
-from launcher.programs import agent_for, container_image_for
+from launcher.programs import agent_for, agent_sources, container_image_for
 from tests.unit.launcher.test_plan import CE, plan
 
 SHA = "5f" * 32
@@ -80,14 +80,22 @@ def test_what_was_not_built_is_said_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         agent_for(tmp_path, Arch.X86_64)
     assert "make bundle" in caught.value.hint
-    path = put(tmp_path, "agent-x86_64")
+    path = put(tmp_path, "agent-x86_64", agent_sources=agent_sources())
     assert agent_for(tmp_path, Arch.X86_64).sha256 == SHA
     path.write_bytes(b"bo")
     with pytest.raises(UserError):
         agent_for(tmp_path, Arch.X86_64)
-    put(tmp_path, "agent-x86_64", sha256="short")
+    put(tmp_path, "agent-x86_64", sha256="short", agent_sources=agent_sources())
     with pytest.raises(UserError):
         agent_for(tmp_path, Arch.X86_64)
+
+
+def test_an_agent_of_another_version_is_not_sent(tmp_path: Path) -> None:
+    """A bundle from before an update would be noticed only on a machine that costs money."""
+    put(tmp_path, "agent-x86_64", agent_sources="0" * 64)
+    with pytest.raises(UserError, match="not of this version") as caught:
+        agent_for(tmp_path, Arch.X86_64)
+    assert "make bundle" in caught.value.hint
 
 
 def test_a_container_image_is_sent_where_no_registry_has_it(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_nothing_is_brought_to_an_image_that_has_the_agent(tmp_path: Path) -> No
 
 def test_the_plan_has_the_script_and_the_archive(tmp_path: Path) -> None:
     """User data become a script, the spec names the container image's archive; without it both are as ever."""
-    put(tmp_path, "agent-x86_64")
+    put(tmp_path, "agent-x86_64", agent_sources=agent_sources())
     put(tmp_path, "nextflow-x86_64", image=NEXTFLOW_IMAGE)
     bringing = what_to_bring(tmp_path, CE, MachineImage("ami-1", has_agent=False))
     assert bringing is not None

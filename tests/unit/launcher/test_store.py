@@ -44,6 +44,6 @@ def test_a_download_that_breaks_off_again_and_again_is_no_answer(store: Store, t
         stubber.add_response("head_object", {"ContentLength": 5})
         for _ in range(5):
             stubber.add_response("get_object", {"Body": StreamingBody(Cut(), 5)})
-        with pytest.raises(Unreachable, match="No answer.*reset"):
+        with pytest.raises(Unreachable, match=r"No answer.*reset"):
             store.download("results/a", tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
