@@ -90,7 +90,7 @@ def examine(
         *judge_agent(systemd),
         judge_shutdown(host, systemd),
         judge_boot(systemd),
-        judge_docker(docker),
+        judge_docker(docker, systemd),
         judge_image(docker, run, systemd),
         *judge_settings(docker, settings),
         *judge_instance(instance),

@@ -30,11 +30,16 @@ _RESTART: Final = "in /etc/docker/daemon.json, then `systemctl restart docker`"
 _AS_ROOT: Final = "Run the doctor as root, or as a member of the group docker."
 
 
-def judge_docker(docker: Docker | Silence) -> Finding:
+def judge_docker(docker: Docker | Silence, systemd: Systemd | Silence) -> Finding:
     """Whether the daemon answers, and is new enough."""
     if isinstance(docker, Silence):
         if docker.forbidden:
             return DOCKER.unknown(docker.why, _AS_ROOT)
+        if _starts_when_used(systemd):
+            return DOCKER.unknown(
+                f"{docker.why}: docker.socket starts it when it is first used",
+                "Start it with `systemctl start docker`, then run the doctor again.",
+            )
         return DOCKER.not_met(
             docker.why,
             "Install Docker if it is not there; else start it with `systemctl start docker` and see "
@@ -44,6 +49,13 @@ def judge_docker(docker: Docker | Silence) -> Finding:
     if numbers < _OLDEST:
         return DOCKER.not_met(f"version {docker.version}", "Install Docker 20.10 or newer.")
     return DOCKER.met(f"version {docker.version}")
+
+
+def _starts_when_used(systemd: Systemd | Silence) -> bool:
+    """Its socket listens and it has not run yet; one that failed would fail again."""
+    if isinstance(systemd, Silence):
+        return False
+    return systemd.unit("docker.service").active == "inactive" and systemd.unit("docker.socket").is_active
 
 
 def judge_boot(systemd: Systemd | Silence) -> Finding:

@@ -111,7 +111,7 @@ LACKING: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "Docker that does not run": (
         "docker",
-        {"systemd": without("docker.service", active="inactive")},
+        {"systemd": without("docker.service", "docker.socket", active="inactive")},
         "systemctl start docker",
     ),
     "Docker that does not answer": (
@@ -302,6 +302,21 @@ def test_a_stopped_docker_is_not_started_by_the_question() -> None:
     patient = Patient(systemd=without("docker.service", active="inactive"))
     patient.examined()
     assert "docker" not in patient.looked
+
+
+def test_a_docker_that_waits_for_its_first_use_is_not_missing() -> None:
+    """With its socket listening runs work: not known until it was started, and what to do for that."""
+    by_socket = without("docker.service", active="inactive", enabled="disabled")
+    patient = Patient(systemd=by_socket)
+    finding = patient.finding("docker")
+    assert finding.state is State.UNKNOWN
+    assert "first used" in finding.found
+    assert "systemctl start docker" in finding.advice
+    assert patient.finding("docker-at-boot").state is State.MET
+    assert patient.examined().verdict is Verdict.UNSURE
+    assert "docker" not in patient.looked
+    failed = without("docker.service", active="failed", enabled="disabled")
+    assert Patient(systemd=failed).finding("docker").state is State.NOT_MET
 
 
 def test_a_running_daemon_without_a_file_is_judged_by_its_own_limit() -> None:
