@@ -61,7 +61,8 @@ def collect(
     with _goes_on(run, "Leftover containers could not be swept"):
         sweep_by = Deadline.after(min(SWEEP_S, deadline.remaining()), run.world.clock)
         prepared.containers.sweep(run.spec.run_id, sweep_by)
-    prepared.ballast.release()
+    with _goes_on(run, "The room kept for the end could not be given back"):
+        prepared.ballast.release()
     with _goes_on(run, "The tasks could not be counted"):
         reporter.note(tasks=run.progress.tasks())
     for warning in diagnosis.warnings:

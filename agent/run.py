@@ -216,11 +216,11 @@ def _finish(claimed: Claimed, world: World, outcome: RunOutcome) -> None:
     """The agent's log, then the final status: who reads it finds everything else in place."""
     world.pulse.expect(_FINISH_S)
     log.info("run %s: %s: %s", claimed.pointer.run_id, outcome.reason, outcome.message)
-    world.agent_log.close(Deadline.after(_LAST_LOGS_S, world.clock))
     try:
+        world.agent_log.close(Deadline.after(_LAST_LOGS_S, world.clock))
         deadline = Deadline.after(_LAST_UPLOAD_S, world.clock)
         claimed.store.upload(world.agent_log.path, AGENT_LOG, deadline=deadline)
-    except AgentError as error:
+    except (AgentError, OSError) as error:
         claimed.reporter.warn(f"the agent's log could not be uploaded: {error}")
     final = Retrying(
         retry=retry_if_exception_type(StoreError),

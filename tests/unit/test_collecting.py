@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from agent.contract import (
 )
 from agent.logs.sink import Denied, Receipt
 from agent.reporting import Reporter
+from agent.watching import Ballast
 from tests.fakes.containers import Program
 from tests.fakes.stage import NOW, Stage, assert_over
 
@@ -68,6 +70,23 @@ def test_a_defect_in_one_step_of_collecting_costs_only_that_step(
     stage.live()
     assert_over(stage, StopReason.WORKLOAD_FAILED)
     assert any("nobody thought of this" in warning for warning in stage.status.warnings)
+    assert stage.store.get(WORKLOAD_LOG) == b"one\n"
+
+
+def test_a_disk_that_takes_no_more_writes_does_not_keep_results(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where even the room kept for the end cannot be given back, what can be read is saved."""
+
+    def read_only(_ballast: Ballast) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Ballast, "release", read_only)
+    stage.submit()
+    stage.containers.programs[()] = Program(prints=b"one\n")
+    stage.live()
+    assert_over(stage, StopReason.COMPLETED)
+    assert any("Read-only" in warning for warning in stage.status.warnings)
     assert stage.store.get(WORKLOAD_LOG) == b"one\n"
 
 

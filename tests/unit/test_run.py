@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from datetime import timedelta
 
 import pytest
 
-from agent.clock import SystemClock
+from agent.clock import Deadline, SystemClock
 from agent.container_plan import ContainerPlan
 from agent.contract import (
     AGENT_LOG,
@@ -46,6 +47,26 @@ def test_the_final_status_comes_last(stage: Stage) -> None:
     stage.live()
     assert stage.bucket.writes[-1].endswith(STATUS)
     assert stage.bucket.writes[-2].endswith(AGENT_LOG)
+
+
+@pytest.mark.parametrize("lost", ["its file", "its disk"])
+def test_an_agents_log_that_cannot_be_read_does_not_cost_the_final_status(stage: Stage, lost: str) -> None:
+    """Without the agent's log the run is told all the same, with a warning in place of the log."""
+    stage.submit()
+
+    def lose(_plan: ContainerPlan) -> None:
+        if lost == "its file":
+            stage.agent_log.path.unlink()
+        else:
+            stage.agent_log.close = full  # type: ignore[method-assign]  # the last line cannot be written
+
+    def full(_deadline: Deadline) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    stage.containers.on_start = lose
+    stage.live()
+    assert_over(stage, StopReason.COMPLETED)
+    assert any("agent's log could not be uploaded" in warning for warning in stage.status.warnings)
 
 
 @pytest.mark.parametrize(
