@@ -45,6 +45,17 @@ _PULL_CAUSES: Final[tuple[tuple[str, str], ...]] = (
     ),
 )
 
+_LOAD_CAUSES: Final[tuple[tuple[str, str], ...]] = (
+    (
+        r"no space left",
+        "The machine's disk is full. Use a larger boot disk.",
+    ),
+    (
+        r"^timeout",
+        "Try again; where it happens again, use a machine type with a faster network and disk.",
+    ),
+)
+
 _START_CAUSES: Final[tuple[tuple[str, str], ...]] = (
     (
         r"exec:? \"?/bin/sh\"?.*(no such file|not found|stat /bin/sh)",
@@ -81,15 +92,17 @@ def pull_failed(image: str, words: str) -> str:
 
 def load_failed(image: str, words: str) -> str:
     """Why the image cannot be had from its archive: name, what went wrong, next step."""
-    advice = (
-        "The machine's disk is full. Use a larger boot disk."
-        if re.search("no space left", words, re.IGNORECASE)
-        else "Build its archive anew (`make bundle`) and submit the run again."
-    )
-    return (
-        f"The container image {image} is not on the machine and could not be loaded from the work bucket: "
-        f"{_line(words)}. {advice}"
-    )
+    advice = _cause(_LOAD_CAUSES, words, "Build its archive anew (`make bundle`) and submit the run again.")
+    return f"{_not_loaded(image)}: {_line(words)}. {advice}"
+
+
+def fetch_failed(image: str, words: str) -> str:
+    """Why the archive of the image could not be read: name, and S3's words whole, which end with the next step."""
+    return f"{_not_loaded(image)}: {words.rstrip('.')}."
+
+
+def _not_loaded(image: str) -> str:
+    return f"The container image {image} is not on the machine and could not be loaded from the work bucket"
 
 
 def pull_advice(words: str) -> str:

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Iterator
 from typing import Protocol
 
-from agent.container_errors import load_failed
+from agent.container_errors import fetch_failed, load_failed
 from agent.contract import program_key, split_s3_uri
-from agent.errors import ImageUnavailable, StoreError
+from agent.errors import ImageUnavailable, KeyMissing, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,18 @@ def load_archive(bucket: ArchiveStore, loader: Loader, work_dir: str, image: str
     """Have `image` from its archive in the bucket of `work_dir`; not a byte of it touches the disk but Docker's.
 
     Raises:
-        ImageUnavailable: the archive is not there, is not what the run spec names, or cannot be loaded.
+        ImageUnavailable: the archive is not there, is not what the run spec names, cannot be read, or cannot be
+            loaded.
         DockerError: the daemon does not answer.
     """
     key = program_key(work_dir, sha256)
     log.info("loading image %s from %s/%s", image, bucket_of(work_dir), key)
     try:
         loader.load_image(image, _verified(bucket.stream(key), image, sha256))
-    except StoreError as error:
+    except KeyMissing as error:
         raise ImageUnavailable(load_failed(image, str(error))) from error
+    except StoreError as error:
+        raise ImageUnavailable(fetch_failed(image, str(error))) from error
 
 
 def _verified(chunks: Iterator[bytes], image: str, sha256: str) -> Iterator[bytes]:

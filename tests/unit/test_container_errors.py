@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.container_errors import pull_failed, start_failed
+from agent.container_errors import load_failed, pull_failed, start_failed
 from agent.container_plan import split_image
 
 
@@ -30,6 +30,21 @@ def test_pull_failed(words: str, advice: str) -> None:
     )
     assert words in message
     assert advice in message.partition(words)[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("write /layer.tar: no space left on device", "larger boot disk"),
+        ("timeout: not complete after 1800 s", "faster network"),
+        ("unexpected EOF", "make bundle"),
+    ],
+)
+def test_load_failed(words: str, advice: str) -> None:
+    """Only an archive that is itself wrong is to be built anew."""
+    assert load_failed("team/tool:9", words).endswith(".")
+    assert advice in load_failed("team/tool:9", words)
+    assert ("make bundle" in load_failed("team/tool:9", words)) is (advice == "make bundle")
 
 
 @pytest.mark.parametrize(

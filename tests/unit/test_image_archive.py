@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from agent.contract import StopReason, program_key
-from agent.errors import ImageUnavailable
+from agent.errors import ImageUnavailable, StoreError
 from agent.image_archive import bucket_of, load_archive
 from tests.fakes.containers import FakeContainers
 from tests.fakes.store import FakeBucket, FakeStore
@@ -48,6 +48,26 @@ def test_what_is_not_as_named_never_becomes_an_image(body: bytes | None, said: s
     assert containers.images == set()
     assert caught.value.reason is StopReason.IMAGE_UNAVAILABLE
     assert "make bundle" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cannot read s3://bucket/x: access denied. The instance role, or whose credentials are used, needs "
+        "s3:GetObject on arn:aws:s3:::bucket/x (or the object is missing and s3:ListBucket on arn:aws:s3:::bucket, "
+        "which would tell so, too); look for a Deny in the bucket policy as well",
+        "cannot read s3://bucket/x: the time was over",
+    ],
+)
+def test_an_archive_that_cannot_be_read_is_not_to_be_built_anew(words: str) -> None:
+    """S3's own words and next step are told whole: a new archive would be refused like the old one."""
+    name = sha256(BODY).hexdigest()
+    bucket = bucket_with(BODY, name)
+    bucket.state.failures.append(StoreError(words))
+    with pytest.raises(ImageUnavailable) as caught:
+        load_archive(bucket, FakeContainers(), WORK_DIR, IMAGE, name)
+    assert words in str(caught.value)
+    assert "make bundle" not in str(caught.value)
 
 
 def test_docker_sees_no_whole_archive_before_the_checksum_is_right() -> None:
