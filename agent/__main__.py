@@ -54,8 +54,8 @@ def main() -> NoReturn:
         description="Says which requirements of a machine that executes runs are met, and what to do about each "
         "that is not. It changes nothing, on the machine or in AWS, and answers within half a minute whatever "
         "hangs. Best as root; as another user it says what it could not find out.",
-        epilog="Exit codes: 0 all that is required is met; 6 something required is not; 7 something required "
-        "could not be found out.",
+        epilog="Exit codes: 0 all that is required is met; 2 the settings of run-agent.service are wrong; "
+        "6 something required is not met; 7 something required could not be found out.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     arguments = parser.parse_args()

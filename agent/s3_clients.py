@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from obstore.store import S3Store
 
+from agent.endpoints import service_endpoint
 from agent.metadata import ENDPOINT
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def open_clients(
         obstore.exceptions.BaseError: obstore refuses the settings.
         ValueError: likewise.
     """
-    endpoint = endpoint_url or s3_endpoint(region)
+    endpoint = endpoint_url or service_endpoint("s3", region)
     config: S3Config = {
         "region": region,
         "endpoint": endpoint,
@@ -90,12 +91,6 @@ def open_clients(
             _PART_TIMEOUT,
         ),
     )
-
-
-def s3_endpoint(region: str) -> str:
-    """S3's URL in a region."""
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://s3.{region}.{suffix}"
 
 
 def _provider(keys: AccessKeys) -> S3CredentialProvider:

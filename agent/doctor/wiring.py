@@ -10,9 +10,8 @@ from agent.doctor.looking.cloud import look_at_run, reach
 from agent.doctor.looking.docker import look_at_docker, look_at_docker_settings
 from agent.doctor.looking.host import look_at_disk, look_at_host
 from agent.doctor.looking.metadata import look_at_instance
-from agent.logs.cloudwatch import logs_endpoint
+from agent.endpoints import service_endpoint
 from agent.machine import read_machine
-from agent.s3_clients import s3_endpoint
 from agent.settings import Settings
 from agent.store import open_store
 
@@ -39,7 +38,7 @@ def open_eyes(settings: Settings, clock: Clock) -> Eyes:
         docker_settings=look_at_docker_settings,
         instance=lambda: look_at_instance(settings.metadata_endpoint),
         disk=look_at_disk,
-        s3=lambda region: reach(aws or s3_endpoint(region), clock),
-        logs=lambda region: reach(aws or logs_endpoint(region), clock),
+        s3=lambda region: reach(aws or service_endpoint("s3", region), clock),
+        logs=lambda region: reach(aws or service_endpoint("logs", region), clock),
         run=look_at_the_run,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from agent.endpoints import service_endpoint
 from agent.logs.sink import Denied, Receipt, Refused, SinkError, Unacceptable, Unsure
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class CloudWatchSink:
         self._region = region
         self._group = log_group
         self._stream = log_stream
-        self._url = (endpoint_url or logs_endpoint(region)).rstrip("/") + "/"
+        self._url = (endpoint_url or service_endpoint("logs", region)).rstrip("/") + "/"
         self._find_credentials = credentials or _usual_credentials
         self._connections = connections
         self._lock = threading.Lock()
@@ -241,12 +242,6 @@ def _usual_credentials() -> Credentials | None:
     import botocore.session
 
     return botocore.session.Session().get_credentials()
-
-
-def logs_endpoint(region: str) -> str:
-    """CloudWatch Logs' URL in a region."""
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"https://logs.{region}.{suffix}"
 
 
 def _rejection(info: dict[str, int], total: int) -> Receipt:

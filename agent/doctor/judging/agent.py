@@ -64,7 +64,7 @@ def judge_armed(systemd: Systemd | Silence, instance: Instance | Silence) -> Fin
     )
     if by_hand and any(systemd.unit(name).is_active for name in (*CAPS, *LIMITS)):
         return ARMED.not_met(
-            "started by hand, but it is turned off 15 minutes after its boot all the same",
+            "started by hand, but its switch is armed: it is turned off all the same",
             f"Keep it: `systemctl stop {' '.join(CAPS)}`. Usually {AGENT_UNIT} lets go of such a machine: "
             f"see `systemctl status {AGENT_UNIT}`.",
         )

@@ -117,7 +117,8 @@ def _libc(host: Host) -> Finding:
     found = f"{host.libc} {'.'.join(str(part) for part in host.libc_version)}".strip() or "not glibc"
     if host.libc == "glibc" and host.libc_version >= OLDEST_LIBC:
         return LIBC.met(found)
-    return LIBC.not_met(found, "Use a system with glibc 2.31 or newer, as Amazon Linux 2023.")
+    oldest = ".".join(map(str, OLDEST_LIBC))
+    return LIBC.not_met(found, f"Use a system with glibc {oldest} or newer, as Amazon Linux 2023.")
 
 
 def _cgroups(host: Host) -> Finding:

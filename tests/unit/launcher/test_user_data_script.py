@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 import launcher
+from agent.doctor.judging.host import OLDEST_LIBC
 
-FUNCTIONS = (Path(launcher.__file__).parent / "user_data.sh").read_text().partition("\nif systemctl")[0]
+SCRIPT = (Path(launcher.__file__).parent / "user_data.sh").read_text()
+FUNCTIONS = SCRIPT.partition("\nif systemctl")[0]
 """All of the script but what it does."""
 
 
@@ -101,3 +103,8 @@ def test_all_that_an_image_lacks_is_named(tmp_path: Path) -> None:
     for name in ("docker", "gzip", "sha256sum", "shutdown", "tar", "wget"):
         (everything / name).touch(mode=0o755)
     assert shell(everything, "missing").stdout == ""
+
+
+def test_the_script_names_the_c_library_that_the_bundle_is_held_to() -> None:
+    """A system that is too old is told the version that the doctor tells, too."""
+    assert f"It needs glibc {'.'.join(map(str, OLDEST_LIBC))} or newer" in SCRIPT
