@@ -12,6 +12,8 @@ import pytest
 import yaml
 from cfnlint.api import lint_file
 
+from packer.follow.claims import ATTEMPTS
+
 FOLLOW = Path(__file__).parents[3] / "packer" / "follow"
 
 
@@ -48,6 +50,13 @@ def test_gives_the_release_what_the_docs_say(resources: dict[str, Any]) -> None:
     policy = json.loads((FOLLOW.parent / "policy.json").read_text())
     given = resources["ReleasePolicy"]["Properties"]["PolicyDocument"]
     assert given["Statement"] == policy["Statement"]
+
+
+def test_the_alarm_says_when_a_person_is_needed(resources: dict[str, Any]) -> None:
+    """Who is told of a failure is told that the checks go on with it, and after which attempt they do not."""
+    said = resources["ReleaseFailed"]["Properties"]["AlarmDescription"]
+    assert ATTEMPTS == 3
+    assert "up to three attempts; after the third nothing is tried until a person" in said
 
 
 def test_listens_to_amazons_topic_only(resources: dict[str, Any]) -> None:
