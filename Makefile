@@ -18,7 +18,7 @@ export PYTHON
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## what is missing on this machine: Docker, .venv (says what it installs; done by everything below)
+setup: ## what is missing on this machine: .venv, Docker (says what it installs; all below do it, as far as they use it)
 	@scripts/setup.sh $(or $(MAKECMDGOALS),setup)
 
 images: setup ## the container images, where missing or changed (FORCE=--force: anyway)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What `make` needs on this machine: Docker, and .venv with exactly what requirements.lock names.
+# What `make` needs on this machine: .venv with exactly what requirements.lock names, and Docker for what uses it.
+# `setup.sh GOAL…`, as they were given to make.
 #
 # Says what it installs before it does, and installs only what is missing. A second run takes well under a second.
 set -euo pipefail
@@ -8,6 +9,18 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 
 python=${PYTHON:-python3}
+with_docker='setup images bundle demo test test-integration test-machine test-virtual machine bench'
+with_ssh='ami ami-follow test test-machine test-image'
+with_packer='test test-machine'
+
+any_of() { # "GOAL…" GOAL…: whether one of these goals is among the first
+    local named=" $1 " goal
+    shift
+    for goal; do
+        if [[ $named == *" $goal "* ]]; then return; fi
+    done
+    return 1
+}
 
 check_python() {
     has "$python" || die "no $python on PATH" "Python 3.11 or newer is needed: sudo apt install python3 python3-venv"
@@ -23,14 +36,12 @@ missing_packages() { # GOAL…
         || "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
     has git || echo git
     # A client alone will do where it reaches a daemon (DOCKER_HOST, Docker Desktop).
-    if ! has dockerd && ! docker info > /dev/null 2>&1; then echo docker.io; fi
-    if [[ " $* " == *" test"* ]]; then missing_for_tests; fi
+    if any_of "$with_docker" "$@" && ! has dockerd && ! docker info > /dev/null 2>&1; then echo docker.io; fi
+    if any_of "$with_ssh" "$@" && ! has ssh; then echo openssh-client; fi
+    if any_of "$with_packer" "$@" && ! has packer; then missing_packer; fi
 }
 
-missing_for_tests() {
-    # The machine image's template is built over ssh.
-    has ssh || echo openssh-client
-    if has packer; then return; fi
+missing_packer() {
     if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then
         echo packer
     else
@@ -40,14 +51,16 @@ missing_for_tests() {
 }
 
 install_packages() {
-    local missing
-    mapfile -t missing < <(missing_packages "$@")
+    local missing=() package
+    # Not mapfile: the bash of macOS has none.
+    while IFS= read -r package; do missing+=("$package"); done < <(missing_packages "$@")
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
 }
 
 install_python() {
     local wanted stamp=.venv/.set-up
-    wanted=$(cat requirements.lock pyproject.toml | sha256sum)
+    # Not sha256sum: macOS has none before 15.
+    wanted=$(cat requirements.lock pyproject.toml | cksum)
     if [[ -x .venv/bin/python && -f $stamp && $(< "$stamp") == "$wanted" ]] && .venv/bin/python -c ''; then return; fi
     say "Setting up .venv from requirements.lock"
     # A Python that went away leaves a .venv that does not start: it is made anew.

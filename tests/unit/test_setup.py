@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ("basename", "bash", "cat", "cp", "dirname", "env", "mkdir", "sh", "sha256sum")
+TOOLS = ("basename", "bash", "cat", "cksum", "cp", "dirname", "env", "mkdir", "sh")
 
 PYTHON = """#!/bin/sh
 echo "python $*" >> "$EVENTS"
@@ -22,6 +23,9 @@ case "$*" in
     "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
 esac
 """
+MAKEFILE = (ROOT / "Makefile").read_text()
+RULES = dict(re.findall(r"^([a-z-]+): [^#\n]*##[^\n]*\n((?:\t.*\n)*)", MAKEFILE, re.MULTILINE))
+"""The recipe of every goal that the help lists, by the goal."""
 RECORD = '#!/bin/sh\necho "$(basename $0) $*" >> "$EVENTS"\n'
 
 
@@ -37,15 +41,24 @@ class Clone:
         path.write_text(text)
         path.chmod(0o755)
 
-    def set_up(self, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run scripts/setup.sh."""
+    def set_up(self, *goals: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run scripts/setup.sh, for `make demo` where no goals are named."""
         return subprocess.run(
-            [self.folder / "scripts" / "setup.sh", "demo"],
+            [self.folder / "scripts" / "setup.sh", *(goals or ["demo"])],
             env={"PATH": str(self.folder / "bin"), "EVENTS": str(self.folder / "events"), **environ},
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def without(self, *names: str) -> None:
+        """Take programs off PATH, also where this computer itself has them."""
+        for name in names:
+            (self.folder / "bin" / name).unlink(missing_ok=True)
+        common = self.folder / "scripts" / "common.sh"
+        text = common.read_text()
+        assert ":/usr/sbin:" in text
+        common.write_text(re.sub(r"^PATH=.*\n", "", text, flags=re.MULTILINE))
 
     def events(self, word: str) -> list[str]:
         """The calls of programs that hold this word."""
@@ -121,3 +134,39 @@ def test_without_apt_the_commands_are_printed(clone: Clone) -> None:
     assert result.returncode == 1
     assert "no apt to install it with: python3.11-venv" in result.stderr
     assert "sudo dnf install" in result.stderr
+
+
+def test_the_makefile_is_read() -> None:
+    """The test below sees the goals that use Docker, and those that do not."""
+    assert {"demo", "ami-plan", "lint", "test"} <= set(RULES)
+
+
+@pytest.mark.parametrize("goal", sorted(set(RULES) - {"help", "clean"}))
+def test_docker_is_asked_for_only_where_it_is_used(clone: Clone, goal: str) -> None:
+    """A goal gets Docker where its recipe uses it; `setup` has it for all of them, `test` is three of them."""
+    clone.program("apt-get", RECORD)
+    clone.program("sudo", '#!/bin/sh\nexec "$@"\n')
+    clone.without("docker", "dockerd")
+    uses = "WITH_DOCKER" in RULES[goal] or goal in ("setup", "test")
+    result = clone.set_up(goal)
+    assert result.returncode == 0, result.stderr
+    assert any("docker.io" in call for call in clone.events("apt-get install")) == uses
+
+
+def test_docker_that_is_away_keeps_nobody_from_planning(clone: Clone) -> None:
+    """Without apt and without Docker `make ami-plan` works, beside a goal that uses it Docker is named."""
+    clone.without("docker", "dockerd")
+    assert clone.set_up("ami-plan").returncode == 0
+    result = clone.set_up("lint", "demo")
+    assert result.returncode == 1
+    assert "no apt to install it with: docker.io" in result.stderr
+
+
+@pytest.mark.parametrize("goal", sorted(set(RULES) - {"help", "clean"}))
+def test_ssh_is_asked_for_only_where_it_is_used(clone: Clone, goal: str) -> None:
+    """The image is built over ssh, machines are tested over it; nothing else goes anywhere by ssh."""
+    clone.program("apt-get", RECORD)
+    clone.program("sudo", '#!/bin/sh\nexec "$@"\n')
+    clone.set_up(goal)
+    uses = goal in ("ami", "ami-follow", "test", "test-machine", "test-image")
+    assert any("openssh-client" in call for call in clone.events("apt-get install")) == uses
