@@ -44,9 +44,9 @@ class Record(BaseModel):
     published: tuple[str, ...] = ()
     """Regions whose parameters lead to this release."""
     failed: dict[str, str] = {}
-    """By region: what went wrong there last."""
+    """By region of those that were last asked for: what went wrong there last."""
     finished_at: datetime | None = None
-    """When every region was done."""
+    """When every region that was asked for was done."""
 
 
 class Book:

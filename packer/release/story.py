@@ -61,6 +61,7 @@ def release(
         CloudError: an image could not be built; nothing is published then.
     """
     plan(request, {})
+    book.change(lambda record: _asked_for(record, request))
     home = build(request, tools, places, book, wheel, variables)
     outcomes = _copy(request, tools, book, home)
     last = notes.read_last(places.last)
@@ -68,13 +69,19 @@ def release(
         notes.write(book.record, request.pins, last, places.output)
         tools.say(f"Notes: {places.output / notes.NOTES}")
     _publish(request, tools, book, outcomes)
-    for region in book.record.published:
+    for region in sorted({*book.record.published} & {*request.regions}):
         _retire(tools, book, region)
     if not book.record.failed:
         book.change(lambda record: record.model_copy(update={"finished_at": tools.clock.now()}))
         if last.release != request.pins.release:
             notes.keep_as_last(request.pins.release, places.output, places.last)
     return book.record
+
+
+def _asked_for(record: Record, request: Request) -> Record:
+    """A region that failed and is left out now keeps no release from being finished."""
+    failed = {region: problem for region, problem in record.failed.items() if region in request.regions}
+    return record.model_copy(update={"failed": failed})
 
 
 def _copy(request: Request, tools: Tools, book: Book, home: Mapping[Arch, Image]) -> list[RegionOutcome]:
