@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -131,12 +131,22 @@ class Images:
             self._ec2(image.region).enable_image_deprecation(ImageId=image.id, DeprecateAt=when)
 
     def remove(self, image: Image) -> None:
-        """Deregister it and delete its snapshots; what is gone already is no error."""
+        """Deregister it and delete its snapshots; what is gone already is no error.
+
+        A snapshot that another image uses stays.
+        """
         ec2 = self._ec2(image.region)
-        _unless_gone(
-            lambda: ec2.deregister_image(ImageId=image.id), f"the removal of {image.name} in {image.region}"
+        # In one call: broken off between two, the snapshots would be left with no image to find them by.
+        answer = _unless_gone(
+            lambda: ec2.deregister_image(ImageId=image.id, DeleteAssociatedSnapshots=True),
+            f"the removal of {image.name} in {image.region}",
         )
-        for snapshot in image.snapshots:
+        settled = {
+            result["SnapshotId"]
+            for result in (answer or {}).get("DeleteSnapshotResults", [])
+            if result["ReturnCode"] in ("success", "skipped")
+        }
+        for snapshot in set(image.snapshots) - settled:
             _unless_gone(
                 lambda snapshot=snapshot: ec2.delete_snapshot(SnapshotId=snapshot),
                 f"the removal of {snapshot}, of {image.name}, in {image.region}",
@@ -147,16 +157,18 @@ def _tag_list(tags: Mapping[str, str]) -> Sequence[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items() if not key.startswith("aws:")]
 
 
-def _unless_gone(call: Any, what: str) -> None:
+def _unless_gone(call: Callable[[], Any], what: str) -> Any:
+    """What AWS answers; None where it is gone already."""
     from botocore.exceptions import ClientError
 
     try:
         with translated("ec2", what):
-            call()
+            return call()
     except NotThere:
-        return
+        return None
     except LauncherError as error:
         cause = error.__cause__
         code = cause.response.get("Error", {}).get("Code", "") if isinstance(cause, ClientError) else ""
         if code not in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound"):
             raise
+        return None

@@ -78,6 +78,18 @@ def _answer(status: int, body: str) -> AWSResponse:
     return AWSResponse("http://moto", status, headers, _Body(body.encode()))
 
 
+def _asked(request: Any) -> dict[str, list[str]]:
+    """The parameters of a call to EC2."""
+    return parse_qs(request.body.decode() if isinstance(request.body, bytes) else request.body)
+
+
+def _region(request: Any) -> str:
+    """The region that a call is signed for."""
+    authorization = request.headers["Authorization"]
+    text: str = authorization.decode() if isinstance(authorization, bytes) else authorization
+    return text.split("/")[2]
+
+
 @cache
 def _client(url: str, service: str, region: str) -> Any:
     return boto3.client(  # type: ignore[call-overload]  # any service
@@ -100,6 +112,10 @@ class Account:
     """Regions whose EC2 makes no copies."""
     deprecated: dict[str, str] = field(default_factory=dict)
     """By image id: when it is deprecated. moto knows no deprecation."""
+    keeping: bool = False
+    """Whether EC2 fails to delete snapshots together with their image."""
+    interrupted: bool = False
+    """Whether Ctrl-C comes when an image was just deregistered."""
 
     @cached_property
     def aws(self) -> Aws:
@@ -110,17 +126,14 @@ class Account:
         events.register("before-send.ec2.CopyImage", self._fail)
         events.register("before-send.ec2.EnableImageDeprecation", self._deprecate)
         events.register("after-call.ec2.DescribeImages", self._show_deprecation)
+        events.register("before-send.ec2.DeregisterImage", self._deregister)
         return Aws(session, endpoint_url=self.url)
 
     def _record(self, model: Any, **_: Any) -> None:
         self.calls.add(f"{model.service_model.service_name}:{model.name}")
 
     def _fail(self, request: Any, **_: Any) -> AWSResponse | None:
-        authorization = request.headers["Authorization"]
-        credential = (authorization.decode() if isinstance(authorization, bytes) else authorization).split(
-            "/"
-        )
-        if credential[2] not in self.failing:
+        if _region(request) not in self.failing:
             return None
         return _answer(
             400,
@@ -129,7 +142,7 @@ class Account:
         )
 
     def _deprecate(self, request: Any, **_: Any) -> AWSResponse:
-        asked = parse_qs(request.body.decode() if isinstance(request.body, bytes) else request.body)
+        asked = _asked(request)
         self.deprecated[asked["ImageId"][0]] = asked["DeprecateAt"][0]
         return _answer(
             200, "<EnableImageDeprecationResponse><return>true</return></EnableImageDeprecationResponse>"
@@ -140,8 +153,34 @@ class Account:
             if image["ImageId"] in self.deprecated:
                 image["DeprecationTime"] = self.deprecated[image["ImageId"]].replace("Z", ".000Z")
 
+    def _deregister(self, request: Any, **_: Any) -> AWSResponse | None:
+        """moto leaves the snapshots, whatever is asked."""
+        asked, ec2 = _asked(request), self.client("ec2", _region(request))
+        image_id = asked["ImageId"][0]
+        images = ec2.describe_images(ImageIds=[image_id])["Images"]
+        if not images:
+            return None  # what moto says of one that is gone
+        ec2.deregister_image(ImageId=image_id)
+        results = ""
+        if asked.get("DeleteAssociatedSnapshots") == ["true"]:
+            self.calls.add("ec2:DeleteSnapshot")  # it needs that right
+            for disk in images[0]["BlockDeviceMappings"]:
+                snapshot = disk["Ebs"]["SnapshotId"]
+                if not self.keeping:
+                    ec2.delete_snapshot(SnapshotId=snapshot)
+                code = "internal-error" if self.keeping else "success"
+                results += f"<item><snapshotId>{snapshot}</snapshotId><returnCode>{code}</returnCode></item>"
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return _answer(
+            200,
+            "<DeregisterImageResponse><return>true</return>"
+            f"<deleteSnapshotResultSet>{results}</deleteSnapshotResultSet></DeregisterImageResponse>",
+        )
+
     def forget(self) -> None:
         """Begin anew, with the same clients."""
+        self.keeping = self.interrupted = False
         self.calls.clear()
         self.failing.clear()
         self.deprecated.clear()

@@ -13,7 +13,8 @@ import pytest
 from launcher.catalog import REGIONS, Arch, image_parameter
 from launcher.errors import CloudError, UserError
 from packer.release import notes, story
-from packer.release.model import Sharing
+from packer.release.images import Images
+from packer.release.model import Image, Sharing
 from packer.release.parameters import versioned
 from packer.release.plan import Request, Step
 from packer.release.retiring import GRACE, REMOVE_AFTER
@@ -227,6 +228,41 @@ def test_old_releases_are_deprecated_then_removed(maintainer: Maintainer, accoun
     assert snapshots.isdisjoint(item["SnapshotId"] for item in left)
     assert maintainer.tools().parameters.get("eu-west-1", versioned(releases[0].release, Arch.ARM64)) is None
     assert len(account.images("eu-west-1", releases[2].release)) == 2
+
+
+@pytest.mark.parametrize("keeping", [False, True])
+def test_no_snapshot_outlives_its_image(maintainer: Maintainer, account: Account, keeping: bool) -> None:
+    """An image goes with its snapshots, also where EC2 fails to delete them together at first."""
+    image, images = _an_image(maintainer)
+    account.keeping = keeping
+    images.remove(image)
+    assert _left(account, image) == set()
+    images.remove(image)
+
+
+def test_a_removal_broken_off_leaves_no_snapshot(maintainer: Maintainer, account: Account) -> None:
+    """Ctrl-C right after an image was deregistered leaves no snapshot that no image leads to."""
+    image, images = _an_image(maintainer)
+    account.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        images.remove(image)
+    assert _left(account, image) == set()
+
+
+def _an_image(maintainer: Maintainer) -> tuple[Image, Images]:
+    """An image of a release with its snapshots, and what removes it."""
+    maintainer.release(request())
+    images = maintainer.tools().images
+    image = images.named("eu-west-1", PINS.image_name(Arch.ARM64))
+    assert image is not None
+    assert image.snapshots
+    return image, images
+
+
+def _left(account: Account, image: Image) -> set[str]:
+    """Its snapshots that are still there."""
+    there = account.client("ec2", image.region).describe_snapshots(OwnerIds=["self"])["Snapshots"]
+    return {item["SnapshotId"] for item in there} & {*image.snapshots}
 
 
 def test_sharing_reaches_every_region(maintainer: Maintainer, account: Account) -> None:
