@@ -19,6 +19,7 @@ from packer.release.building import Builder, make_wheel
 from packer.release.commit import commit_of
 from packer.release.home import Places, Tools
 from packer.release.images import Images
+from packer.release.looking import look
 from packer.release.model import Encryption, Sharing
 from packer.release.parameters import Parameters
 from packer.release.record import Record, open_book
@@ -108,7 +109,7 @@ def make_app(settings: Settings) -> typer.Typer:
             settings.root, region, regions, without,
             Sharing(public, listed(share)), Encryption(encrypted, kms_key), stored_gb,
         )  # fmt: skip
-        made = plan.plan(request, {}) if offline else story.look(request, settings.tools())
+        made = plan.plan(request, {}) if offline else look(request, settings.tools())
         print(plan.text(made), end="")
 
     @app.command("run")

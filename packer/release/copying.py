@@ -13,6 +13,7 @@ from launcher.errors import CloudError, LauncherError
 from packer.release.images import Images
 from packer.release.model import Encryption, Image, RegionOutcome
 from packer.release.plan import Step, step_for
+from packer.release.trouble import in_region, problem_of
 
 PATIENCE_S: Final = 3 * 3600.0
 """How long a copy may take; a slow one takes an hour."""
@@ -55,7 +56,7 @@ class Copying:
                 self._start(source, region)
             ready = {arch: self._finish(source, region) for arch, source in sources.items()}
         except LauncherError as error:
-            return RegionOutcome(region, problem=problem_of(error))
+            return RegionOutcome(region, problem=problem_of(in_region(error, region)))
         return RegionOutcome(region, ready)
 
     def _start(self, source: Image, region: str) -> None:
@@ -94,8 +95,3 @@ class Copying:
                     hint="Run this again: it is waited for again, not copied anew",
                 )
             self.clock.sleep(LOOK_S)
-
-
-def problem_of(error: LauncherError) -> str:
-    """An error in one line."""
-    return "; ".join(part for part in (error.message, *error.problems, error.hint) if part)

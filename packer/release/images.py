@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from launcher.aws_errors import translated
@@ -11,6 +12,7 @@ from launcher.catalog import Arch
 from launcher.errors import LauncherError, NotThere, UserError
 from packer.release.aws import Aws
 from packer.release.model import Encryption, Image, Sharing
+from packer.release.trouble import code_of
 
 
 def _time(text: str | None) -> datetime | None:
@@ -148,7 +150,7 @@ class Images:
         }
         for snapshot in set(image.snapshots) - settled:
             _unless_gone(
-                lambda snapshot=snapshot: ec2.delete_snapshot(SnapshotId=snapshot),
+                partial(ec2.delete_snapshot, SnapshotId=snapshot),
                 f"the removal of {snapshot}, of {image.name}, in {image.region}",
             )
 
@@ -159,16 +161,16 @@ def _tag_list(tags: Mapping[str, str]) -> Sequence[dict[str, str]]:
 
 def _unless_gone(call: Callable[[], Any], what: str) -> Any:
     """What AWS answers; None where it is gone already."""
-    from botocore.exceptions import ClientError
-
     try:
         with translated("ec2", what):
             return call()
     except NotThere:
         return None
     except LauncherError as error:
-        cause = error.__cause__
-        code = cause.response.get("Error", {}).get("Code", "") if isinstance(cause, ClientError) else ""
-        if code not in ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidSnapshot.NotFound"):
+        if code_of(error) not in (
+            "InvalidAMIID.NotFound",
+            "InvalidAMIID.Unavailable",
+            "InvalidSnapshot.NotFound",
+        ):
             raise
         return None

@@ -96,6 +96,8 @@ class Plan:
     request: Request
     steps: Mapping[str, Mapping[Arch, Step]]
     """By region and processor; the build's region first."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """The other regions that were asked for: why they could not be looked at."""
 
     @property
     def copies(self) -> int:
@@ -125,20 +127,28 @@ class Plan:
         return len(self.steps) * len(Arch) * self.request.stored_gb * SNAPSHOT_USD
 
 
-def plan(request: Request, there: Mapping[tuple[str, Arch], Image]) -> Plan:
-    """What would be done, given the images of this release that are there.
+def plan(
+    request: Request, there: Mapping[tuple[str, Arch], Image], unseen: Mapping[str, str] | None = None
+) -> Plan:
+    """What would be done.
+
+    Args:
+        request: what is asked for.
+        there: the images of this release that are there.
+        unseen: regions that could not be looked at, each with its problem.
 
     Raises:
         UserError: what is asked for cannot work.
     """
     check(request)
     home = request.build_region
-    regions = (home, *(region for region in request.regions if region != home))
+    unseen = unseen or {}
+    regions = (home, *(region for region in request.regions if region != home and region not in unseen))
     steps = {
         region: {arch: step_for(there.get((region, arch)), build=region == home) for arch in Arch}
         for region in regions
     }
-    return Plan(request, steps)
+    return Plan(request, steps, unseen)
 
 
 def text(made: Plan) -> str:
@@ -155,6 +165,7 @@ def text(made: Plan) -> str:
         lines.append(
             f"  {region:<16}" + "  ".join(f"{step:<7} {arch:<7}" for arch, step in steps.items()).rstrip()
         )
+    lines += [f"  {region:<16}{problem}" for region, problem in made.unseen.items()]
     lines += [
         "",
         "In each region these SSM parameters then lead to the images:",

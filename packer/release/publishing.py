@@ -9,11 +9,11 @@ from datetime import datetime
 
 from launcher.catalog import image_parameter
 from launcher.errors import LauncherError, UserError
-from packer.release.copying import problem_of
 from packer.release.images import Images
 from packer.release.model import Image, RegionOutcome, Sharing
 from packer.release.parameters import Parameters, versioned
 from packer.release.pins import release_order
+from packer.release.trouble import problem_of
 
 
 @dataclass(frozen=True)

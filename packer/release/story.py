@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -11,31 +10,19 @@ from typing import Final
 from launcher.catalog import Arch, image_parameter
 from launcher.errors import LauncherError
 from packer.release import notes
-from packer.release.copying import Copying, problem_of
+from packer.release.copying import Copying
 from packer.release.home import Places, Tools, build
+from packer.release.looking import look
 from packer.release.model import Image, RegionOutcome
 from packer.release.parameters import versioned
-from packer.release.plan import Plan, Request, plan
+from packer.release.plan import Request
 from packer.release.publishing import Publishing
 from packer.release.record import Book, Record
 from packer.release.retiring import GRACE, retirement
+from packer.release.trouble import problem_of
 
 DEPRECATE_AFTER: Final = timedelta(days=365)
 """An image that nobody replaces warns its users after a year."""
-
-
-def look(request: Request, tools: Tools) -> Plan:
-    """What would be done, after a look at every region.
-
-    Raises:
-        UserError: what is asked for cannot work, or a region cannot be looked at.
-    """
-    names = {arch: request.pins.image_name(arch) for arch in Arch}
-    places = [(region, arch) for region in request.regions for arch in Arch]
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        found = pool.map(lambda place: tools.images.named(place[0], names[place[1]]), places)
-        there = {place: image for place, image in zip(places, found, strict=True) if image is not None}
-    return plan(request, there)
 
 
 def release(
@@ -60,7 +47,8 @@ def release(
         UserError: what is asked for cannot work.
         CloudError: an image could not be built; nothing is published then.
     """
-    plan(request, {})
+    for region, problem in look(request, tools).unseen.items():
+        tools.say(f"The release will lack {region}, as things are: {problem}")
     book.change(lambda record: _asked_for(record, request))
     home = build(request, tools, places, book, wheel, variables)
     outcomes = _copy(request, tools, book, home)

@@ -30,6 +30,10 @@ from packer.release.plan import Request
 from packer.release.record import Record, open_book
 
 PACKAGES = "rpm\tbash\t0:5.2.15-1.amzn2023.0.2\tx86_64\tGPLv3+\nrpm\topenssl\t1:{}-1.amzn2023.0.3\tx86_64\tApache-2.0\n"
+_ERROR = (
+    "<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors>"
+    "<RequestID>1</RequestID></Response>"
+)
 
 
 def moto_pins() -> Pins:
@@ -110,6 +114,8 @@ class Account:
     """IAM's names of what was called: ec2:CopyImage."""
     failing: set[str] = field(default_factory=set)
     """Regions whose EC2 makes no copies."""
+    closed: set[str] = field(default_factory=set)
+    """Regions that the account has not enabled."""
     deprecated: dict[str, str] = field(default_factory=dict)
     """By image id: when it is deprecated. moto knows no deprecation."""
     keeping: bool = False
@@ -123,6 +129,8 @@ class Account:
         session = boto3.Session(aws_access_key_id="AKIDEXAMPLE", aws_secret_access_key="made-up")
         events: Any = session.events
         events.register("before-call", self._record)
+        events.register("before-send.ec2", self._refuse)
+        events.register("before-send.ssm", self._refuse)
         events.register("before-send.ec2.CopyImage", self._fail)
         events.register("before-send.ec2.EnableImageDeprecation", self._deprecate)
         events.register("after-call.ec2.DescribeImages", self._show_deprecation)
@@ -132,14 +140,19 @@ class Account:
     def _record(self, model: Any, **_: Any) -> None:
         self.calls.add(f"{model.service_model.service_name}:{model.name}")
 
+    def _refuse(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+        """As AWS answers in a region that is not enabled, and where the credentials are wrong."""
+        if _region(request) not in self.closed:
+            return None
+        if ".ssm." in event_name:
+            said = {"__type": "UnrecognizedClientException", "message": "The security token is invalid."}
+            return _answer(400, json.dumps(said))
+        return _answer(401, _ERROR.format("AuthFailure", "AWS was not able to validate the credentials"))
+
     def _fail(self, request: Any, **_: Any) -> AWSResponse | None:
         if _region(request) not in self.failing:
             return None
-        return _answer(
-            400,
-            "<Response><Errors><Error><Code>ResourceLimitExceeded</Code><Message>Too many snapshot copies"
-            "</Message></Error></Errors><RequestID>1</RequestID></Response>",
-        )
+        return _answer(400, _ERROR.format("ResourceLimitExceeded", "Too many snapshot copies"))
 
     def _deprecate(self, request: Any, **_: Any) -> AWSResponse:
         asked = _asked(request)
@@ -183,6 +196,7 @@ class Account:
         self.keeping = self.interrupted = False
         self.calls.clear()
         self.failing.clear()
+        self.closed.clear()
         self.deprecated.clear()
 
     def client(self, service: str, region: str) -> Any:

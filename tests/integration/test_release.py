@@ -12,8 +12,9 @@ import pytest
 
 from launcher.catalog import REGIONS, Arch, image_parameter
 from launcher.errors import CloudError, UserError
-from packer.release import notes, story
+from packer.release import notes, plan
 from packer.release.images import Images
+from packer.release.looking import look
 from packer.release.model import Image, Sharing
 from packer.release.parameters import versioned
 from packer.release.plan import Request, Step
@@ -113,6 +114,35 @@ def test_a_region_that_failed_can_be_left_out(maintainer: Maintainer, account: A
     assert notes.read_last(maintainer.root / "packer" / "released").release == PINS.release
 
 
+def test_a_region_that_is_not_enabled_is_named(maintainer: Maintainer, account: Account) -> None:
+    """Plan and release say which region the account has not enabled, and how to leave it out; the others are done."""
+    account.closed.add("eu-north-1")
+    made = look(request(), maintainer.tools())
+    assert list(made.steps) == [HOME, "eu-west-1"]
+    assert "--without eu-north-1" in plan.text(made)
+    record = maintainer.release(request())
+    assert "eu-north-1 is not enabled for this account" in record.failed["eu-north-1"]
+    assert set(record.published) == {HOME, "eu-west-1"}
+    assert any("eu-north-1 is not enabled" in said for said in maintainer.said[:1])
+
+
+def test_wrong_credentials_are_not_taken_for_regions(maintainer: Maintainer, account: Account) -> None:
+    """Where no region knows the account, it is the credentials, and neither plan nor release goes on."""
+    account.closed.update(FEW)
+    with pytest.raises(UserError, match="does not accept these credentials"):
+        look(request(), maintainer.tools())
+    with pytest.raises(UserError, match="does not accept these credentials"):
+        maintainer.release(request())
+
+
+def test_a_closed_region_cannot_be_built_in(maintainer: Maintainer, account: Account) -> None:
+    """Where only the build's region does not know the account, the way out is another one to build in."""
+    account.closed.add(HOME)
+    with pytest.raises(UserError, match=f"{HOME} is not enabled") as refused:
+        maintainer.release(request())
+    assert "--region" in refused.value.hint
+
+
 def test_copies_carry_the_tags_of_their_source(maintainer: Maintainer, account: Account) -> None:
     """Every image says in every region what it was made of, and which package list is its own."""
     maintainer.release(request())
@@ -163,12 +193,12 @@ def test_an_image_built_elsewhere_is_not_published_blindly(maintainer: Maintaine
 
 def test_plan_says_what_is_left_to_do(maintainer: Maintainer, account: Account) -> None:
     """The plan before a release builds and copies all; after half of one it names what is missing."""
-    before = story.look(request(), maintainer.tools())
+    before = look(request(), maintainer.tools())
     assert before.steps[HOME] == dict.fromkeys(Arch, Step.BUILD)
     assert before.copies == 4
     account.failing.add("eu-north-1")
     maintainer.release(request())
-    after = story.look(request(), maintainer.tools())
+    after = look(request(), maintainer.tools())
     assert after.steps[HOME] == dict.fromkeys(Arch, Step.KEEP)
     assert after.steps["eu-west-1"] == dict.fromkeys(Arch, Step.KEEP)
     assert after.steps["eu-north-1"] == dict.fromkeys(Arch, Step.COPY)
@@ -292,7 +322,7 @@ def test_needs_no_more_than_the_documented_rights(maintainer: Maintainer, accoun
         maintainer.pin(made)
         maintainer.release(request(pins=made, sharing=Sharing(public=True)))
         maintainer.clock.shift += timedelta(days=250)
-    story.look(request(), maintainer.tools())
+    look(request(), maintainer.tools())
     assert account.calls - allowed() == set()
     assert {
         "ec2:CopyImage",
