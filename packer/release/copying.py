@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 
 from launcher.catalog import Arch
 from launcher.clock import Clock
-from launcher.errors import CloudError, LauncherError
+from launcher.errors import CloudError, Interrupted, LauncherError
 from packer.release.images import Images
 from packer.release.model import Encryption, Image, RegionOutcome
 from packer.release.plan import Step, step_for
@@ -17,7 +18,11 @@ from packer.release.trouble import in_region, problem_of
 
 PATIENCE_S: Final = 3 * 3600.0
 """How long a copy may take; a slow one takes an hour."""
-LOOK_S: Final = 15.0
+LOOK_S: Final = 15
+
+
+class _Stopped(Exception):
+    """Nobody waits for this region any more."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +43,37 @@ class Copying:
         """Have every source image in every region; `done` is told of each region as it ends, from its thread.
 
         No image of a name that is there is made a second time, and one that failed is removed: nothing is left over.
+
+        Raises:
+            Interrupted: Ctrl-C; AWS goes on with what it was asked for.
         """
         names = tuple(regions)
+        stop = threading.Event()
         with ThreadPoolExecutor(max_workers=max(1, len(names)), thread_name_prefix="region") as pool:
 
             def bring(region: str) -> RegionOutcome:
-                outcome = self._bring(sources, region)
+                outcome = self._bring(sources, region, stop)
                 done(outcome)
                 return outcome
 
-            return tuple(pool.map(bring, names))
+            try:
+                return tuple(pool.map(bring, names))
+            except KeyboardInterrupt as error:
+                raise Interrupted(
+                    "Broken off. AWS goes on with the copies that it was asked for",
+                    hint="Run this again: it waits for them, and copies nothing twice",
+                ) from error
+            finally:
+                # Leaving the pool waits for its threads, and they for AWS.
+                stop.set()
 
-    def _bring(self, sources: Mapping[Arch, Image], region: str) -> RegionOutcome:
+    def _bring(self, sources: Mapping[Arch, Image], region: str, stop: threading.Event) -> RegionOutcome:
         try:
             # All copies of a region are asked for before the first is waited for.
             for source in sources.values():
+                _unless(stop)
                 self._start(source, region)
-            ready = {arch: self._finish(source, region) for arch, source in sources.items()}
+            ready = {arch: self._finish(source, region, stop) for arch, source in sources.items()}
         except LauncherError as error:
             return RegionOutcome(region, problem=problem_of(in_region(error, region)))
         return RegionOutcome(region, ready)
@@ -67,8 +86,8 @@ class Copying:
         if step in (Step.REPLACE, Step.COPY):
             self.images.copy(source, region, source.tags, self.encryption)
 
-    def _finish(self, source: Image, region: str) -> Image:
-        image = self._wait(source, region)
+    def _finish(self, source: Image, region: str, stop: threading.Event) -> Image:
+        image = self._wait(source, region, stop)
         missing = {key: value for key, value in source.tags.items() if image.tags.get(key) != value}
         if missing:
             self.images.tag(image, missing)
@@ -76,7 +95,7 @@ class Copying:
             self.images.require_imdsv2(image)
         return image
 
-    def _wait(self, source: Image, region: str) -> Image:
+    def _wait(self, source: Image, region: str, stop: threading.Event) -> Image:
         deadline = self.clock.monotonic() + self.patience_s
         while True:
             image = self.images.named(region, source.name)
@@ -94,4 +113,11 @@ class Copying:
                     f"the copy of {source.name} to {region} is not ready after {self.patience_s / 3600:.0f} h",
                     hint="Run this again: it is waited for again, not copied anew",
                 )
-            self.clock.sleep(LOOK_S)
+            for _ in range(LOOK_S):
+                _unless(stop)
+                self.clock.sleep(1)
+
+
+def _unless(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise _Stopped

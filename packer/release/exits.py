@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from launcher.errors import ExitCode, LauncherError
+from launcher.errors import ExitCode, Interrupted, LauncherError
 
 
 def ended(command: Callable[[], object]) -> int:
@@ -13,7 +13,7 @@ def ended(command: Callable[[], object]) -> int:
     try:
         command()
     except LauncherError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        print("" if isinstance(error, Interrupted) else "error: ", error.message, sep="", file=sys.stderr)
         for problem in error.problems:
             print(f"  - {problem}", file=sys.stderr)
         if error.hint:
