@@ -193,15 +193,17 @@ def _world(
     )
 
 
-def _tell_machine(command: tuple[str, ...] | None, spec: RunSpec, left_s: float) -> None:
-    """The machine's own switch takes the run's limit in place of the cap from boot; without it that cap stays."""
+def _tell_machine(command: tuple[str, ...] | None, spec: RunSpec, left_s: float) -> bool:
+    """The machine's own switch takes the run's limit in place of the cap from boot; False while that cap holds."""
     if command is None:
-        return
+        return True
     words = (*command, str(int(left_s)), spec.run_id, spec.region, spec.log_group)
     try:
         subprocess.run(words, check=True, timeout=_SHUTDOWN_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
         log.error("the machine could not be told of the run, so the cap from its boot holds: %s", error)
+        return False
+    return True
 
 
 def _power_off(command: tuple[str, ...] | None) -> bool:

@@ -63,6 +63,13 @@ class Reporter:
                 log.warning("%s", warning)
                 self._set({"warnings": (*self._status.warnings, warning)})
 
+    def withdraw(self, warning: str) -> None:
+        """Take a warning back that holds no more, also one of an agent before this one."""
+        with self._lock:
+            if warning in self._status.warnings:
+                log.info("no more: %s", warning)
+                self._set({"warnings": tuple(kept for kept in self._status.warnings if kept != warning)})
+
     def heartbeat(self, tasks: TaskCounts | None = None) -> None:
         """Write the status with a fresh time; S3's refusal is logged, for the next heartbeat comes soon."""
         with self._lock:

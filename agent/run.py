@@ -25,6 +25,7 @@ from agent.preparing import Prepared, Stopped, prepare
 from agent.progress import Progress
 from agent.reporting import HEARTBEAT_S
 from agent.stopping import StopLatch
+from agent.telling import TELL_S, Telling
 from agent.watching import (
     SPOT_S,
     STOP_REQUEST_S,
@@ -129,13 +130,14 @@ def _outcome(claimed: Claimed, pointer: RunPointer, world: World, signals: Signa
     """Execute the run; every failure becomes an outcome."""
     try:
         spec = read_spec(claimed)
-        world.tell_machine(spec, spec.time_limit_s - (world.clock.now() - claimed.claimed_at).total_seconds())
+        telling = Telling(claimed, spec, world)
+        telling.tell()
         folder = RunFolder(world.scratch / spec.workload.session_id)
         folder.create()
         journal = Journal(folder.state)
         latch = StopLatch(journal, world.clock)
         run = OneRun(world, claimed, spec, folder, journal, latch, Progress(folder))
-        with signals.stopping(latch, world.clock), watches(*_watches(run)):
+        with signals.stopping(latch, world.clock), watches(*_watches(run, telling)):
             return _execute_and_collect(run, pointer)
     except AgentError as error:
         return RunOutcome(error.reason, str(error), problems=error.problems)
@@ -189,7 +191,7 @@ def _prepare(run: OneRun) -> Prepared:
     return retrying(prepare, run)
 
 
-def _watches(run: OneRun) -> list[Watch]:
+def _watches(run: OneRun, telling: Telling) -> list[Watch]:
     """What may end a run at any time; the heartbeat goes on until the last upload."""
     claimed, world, latch = run.claimed, run.world, run.latch
     limit = run.spec.time_limit_s
@@ -198,7 +200,7 @@ def _watches(run: OneRun) -> list[Watch]:
         world.pulse.expect(_WATCHED_S)
         look_at_time_limit(claimed.claimed_at, limit, world.clock, latch)
 
-    return [
+    watching = [
         Watch("stop watch", STOP_REQUEST_S, lambda: look_for_stop_request(claimed.store, latch), latch),
         Watch("spot watch", SPOT_S, lambda: look_for_spot_notice(world.metadata, latch), latch),
         Watch("time limit", 1.0, watch_time, latch),
@@ -210,6 +212,9 @@ def _watches(run: OneRun) -> list[Watch]:
             at_once=False,
         ),
     ]
+    if not telling.heard:
+        watching.append(Watch("teller", TELL_S, telling.tell, latch, at_once=False))
+    return watching
 
 
 def _finish(claimed: Claimed, world: World, outcome: RunOutcome) -> None:

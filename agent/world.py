@@ -39,7 +39,7 @@ class World:
     clock: Clock
     pulse: Pulse
     """The sign of life, and who it is promised to."""
-    tell_machine: Callable[[RunSpec, float], None]
-    """Tells the machine which run it has and how many seconds are left of its time limit; never fails."""
+    tell_machine: Callable[[RunSpec, float], bool]
+    """Tells the machine which run it has and how many seconds are left of its time limit; whether that worked."""
     power_off: Callable[[], None]
     """Ends the machine. Called exactly once, at the very end."""

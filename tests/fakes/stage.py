@@ -93,6 +93,7 @@ class Stage:
     sink: FakeSink = field(default_factory=FakeSink)
     shutdowns: int = 0
     open_containers: Callable[[], FakeContainers] | None = None
+    tell_machine: Callable[[RunSpec, float], bool] = lambda _spec, _left_s: True
 
     @property
     def store(self) -> FakeStore:
@@ -160,7 +161,7 @@ class Stage:
                 scratch=self.scratch,
                 clock=SystemClock(),
                 pulse=Pulse(Notifier(None), None, SystemClock()),
-                tell_machine=lambda _spec, _left: None,
+                tell_machine=self.tell_machine,
                 power_off=power_off,
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import uuid
 from pathlib import Path
@@ -49,6 +50,27 @@ def test_a_killed_agent_takes_the_running_container_up_again(aws: S3Server, tmp_
     assert len(started) == 1
     assert "taking up" in machine.console
     assert_every_line_once(run, LINES)
+
+
+def test_a_machine_that_refuses_at_first_is_told_of_its_run(aws: S3Server, tmp_path: Path) -> None:
+    """A command that fails once is called again while the run goes, with less of the limit left; no warning stays."""
+    told = tmp_path / "told"
+    refuses_once = f'[ -e "{told}" ] && said=0 || said=1; echo "$@" >> "{told}"; exit $said'
+    command = json.dumps(["/bin/sh", "-c", refuses_once, "claimed"])
+    run = submit(aws, "sleepy", params={"seconds": 12}, time_limit_s=300)
+    with lone_machine(tmp_path, run, environment={"RUN_AGENT_CLAIMED_COMMAND": command}) as machine:
+        machine.boot()
+        run.until(RunState.RUNNING)
+        eventually("it is told again", lambda: len(told.read_text().splitlines()) == 2, within=20)
+        machine.ends()
+        assert_gone(run, machine)
+    first, second = (line.split() for line in told.read_text().splitlines())
+    assert first[1:] == second[1:] == [run.spec.run_id, run.spec.region, run.spec.log_group]
+    assert 300 >= int(first[0]) > int(second[0]) > 270
+    status = run.status()
+    assert status.state is RunState.SUCCEEDED
+    assert status.warnings == ()
+    assert "could not be told" in machine.console
 
 
 def test_a_killed_agent_keeps_the_reason_why_it_stopped(aws: S3Server, tmp_path: Path) -> None:

@@ -72,6 +72,18 @@ def test_a_heartbeat_outlives_a_refusal() -> None:
     assert store.written[0].warnings == ("disk is slow",)
 
 
+def test_a_warning_that_holds_no_more_is_withdrawn() -> None:
+    """The next status is without it, and with all others; one that was never given is nothing to take back."""
+    store = StatusLog()
+    reporter = reporter_on(store)
+    reporter.warn("disk is slow")
+    reporter.warn("clock is slow")
+    reporter.withdraw("disk is slow")
+    reporter.withdraw("never said")
+    reporter.heartbeat()
+    assert store.written[0].warnings == ("clock is slow",)
+
+
 def test_a_refused_change_is_told_and_kept() -> None:
     """The caller hears that a change of state did not reach S3; the heartbeat after it brings the change."""
     store = StatusLog()
