@@ -36,6 +36,8 @@ class Claimed:
     reporter: Reporter
     instance_id: str
     claimed_at: datetime
+    was_running: bool
+    """The workload was started by an agent before this one."""
 
 
 def claim(pointer: RunPointer, world: World) -> Claimed | None:
@@ -78,6 +80,7 @@ def claim(pointer: RunPointer, world: World) -> Claimed | None:
         reporter=reporter,
         instance_id=instance_id,
         claimed_at=held.claimed_at,
+        was_running=status.state is RunState.RUNNING,
     )
 
 

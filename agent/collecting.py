@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.artifacts import UploadProgress, UploadReport, upload_tree
 from agent.clock import Deadline
+from agent.containers import Containers
 from agent.contract import ARTIFACTS, LOGS, MANIFEST, WORKLOAD_LOG, Artifacts, Phase, StopReason
 from agent.errors import AgentError
 from agent.journal import Exited, Started, Stop
@@ -20,8 +21,11 @@ from agent.logs.shipper import LogShipper
 from agent.one_run import OneRun
 from agent.preparing import Prepared
 from agent.stopping import plan_stop
-from agent.watching import disk_is_full
+from agent.watching import Ballast, disk_is_full
 from agent.workloads.nextflow_diagnosis import Diagnosis, diagnose, warnings_of
+
+if TYPE_CHECKING:
+    from agent.carry import Carrier
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +49,39 @@ class Collected:
     artifacts: Artifacts | None
 
 
+@dataclass(frozen=True)
+class Saving:
+    """What it takes to save a run; less of it where the run could not be taken up."""
+
+    ballast: Ballast
+    carrier: Carrier | None
+    containers: Containers | None
+    """None: Docker does not answer; what is on the disk is saved without it."""
+    redactor: Redactor | None
+    """None: nobody knows what is secret, so nothing leaves the machine of what the workload said."""
+    results_destination: str | None
+    results_location: str | None
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> Saving:
+        """All that there is."""
+        return cls(
+            ballast=prepared.ballast,
+            carrier=prepared.carrier,
+            containers=prepared.containers,
+            redactor=prepared.redactor,
+            results_destination=prepared.plan.results_destination,
+            results_location=prepared.plan.results_location,
+        )
+
+
 def collect(
-    run: OneRun, prepared: Prepared, shipper: LogShipper, stop: Stop, exited: Exited | None
+    run: OneRun, saving: Saving, shipper: LogShipper | None, stop: Stop, exited: Exited | None
 ) -> Collected:
-    """Sweep the run's containers, then save everything; what fails is a warning, and the next step follows."""
+    """Sweep the run's containers, then save everything; what fails is a warning, and the next step follows.
+
+    `shipper` is None where the log stream gets nothing more, as where nobody knows what is secret.
+    """
     reporter = run.claimed.reporter
     deadline = plan_stop(stop, run.world.clock, run.latch.machine_ends).all_by
     left = deadline.remaining()
@@ -57,32 +90,36 @@ def collect(
         reporter.change(phase=Phase.COLLECT)
     diagnosis = Diagnosis(stop.reason, stop.message)
     with _goes_on(run, "What Nextflow wrote could not be read"):
-        diagnosis = _redacted(_diagnose(run, prepared, stop, exited), prepared.redactor)
-    with _goes_on(run, "Leftover containers could not be swept"):
-        sweep_by = Deadline.after(min(SWEEP_S, deadline.remaining()), run.world.clock)
-        prepared.containers.sweep(run.spec.run_id, sweep_by)
+        diagnosis = _diagnose(run, saving, stop, exited)
+    if saving.containers is not None:
+        with _goes_on(run, "Leftover containers could not be swept"):
+            sweep_by = Deadline.after(min(SWEEP_S, deadline.remaining()), run.world.clock)
+            saving.containers.sweep(run.spec.run_id, sweep_by)
     with _goes_on(run, "The room kept for the end could not be given back"):
-        prepared.ballast.release()
+        saving.ballast.release()
     with _goes_on(run, "The tasks could not be counted"):
         reporter.note(tasks=run.progress.tasks())
     for warning in diagnosis.warnings:
         reporter.warn(warning)
-    if prepared.carrier is not None:
+    if saving.carrier is not None:
         with _goes_on(run, "Finished tasks could not all be kept for a resumed run"):
-            prepared.carrier.finish(carry_by)
+            saving.carrier.finish(carry_by)
 
     # Small things that explain first, then what the run was for, then the one file that may be huge.
     missing: list[str] = []
-    with _goes_on(run, "Reports and logs could not be uploaded"):
-        missing += _upload_logs(run, prepared, uploads_by).not_uploaded
+    if saving.redactor is not None:
+        with _goes_on(run, "Reports and logs could not be uploaded"):
+            missing += _upload_logs(run, saving.redactor, uploads_by).not_uploaded
     artifacts = None
     with _goes_on(run, "The artifacts could not be uploaded"):
-        report = _upload_results(run, prepared, uploads_by)
-        artifacts = _artifacts(run, prepared, report, missing)
-    with _goes_on(run, "The workload's log could not be uploaded"):
-        _upload_spool(run, prepared, deadline)
-    with _goes_on(run, "The log stream could not be completed"):
-        _complete_stream(run, shipper, deadline)
+        report = _upload_results(run, saving, uploads_by)
+        artifacts = _artifacts(run, saving, report, missing)
+    if saving.redactor is not None:
+        with _goes_on(run, "The workload's log could not be uploaded"):
+            _upload_spool(run, saving.redactor, deadline)
+    if shipper is not None:
+        with _goes_on(run, "The log stream could not be completed"):
+            _complete_stream(run, shipper, deadline)
     return Collected(diagnosis, artifacts)
 
 
@@ -115,20 +152,31 @@ def _no_later_than(deadline: Deadline, seconds: float) -> Callable[[], float]:
     return lambda: min(at, deadline.clock.monotonic() + deadline.remaining())
 
 
-def _diagnose(run: OneRun, prepared: Prepared, stop: Stop, exited: Exited | None) -> Diagnosis:
+def _diagnose(run: OneRun, saving: Saving, stop: Stop, exited: Exited | None) -> Diagnosis:
     """Nextflow exits with 1 for everything, so what it wrote must tell what happened."""
+    if saving.redactor is None:
+        return Diagnosis(stop.reason, f"{stop.message} {_counted(run)}.")
+    return _redacted(_quoted(run, saving, stop, exited), saving.redactor)
+
+
+def _quoted(run: OneRun, saving: Saving, stop: Stop, exited: Exited | None) -> Diagnosis:
+    """A diagnosis with the workload's own words."""
     if exited is not None and stop.reason is StopReason.WORKLOAD_FAILED:
         out_of_memory: tuple[str, ...] = ()
         started = run.journal.read(Started)
         with _goes_on(run, "Docker could not be asked about memory"):
-            if started is not None:
-                out_of_memory = prepared.containers.out_of_memory(run.spec.run_id, started.started_at)
+            if started is not None and saving.containers is not None:
+                out_of_memory = saving.containers.out_of_memory(run.spec.run_id, started.started_at)
         return diagnose(
             exited.code,
             run.folder,
             out_of_memory=out_of_memory,
             disk_full=disk_is_full(run.folder.root),
         )
+    return Diagnosis(stop.reason, f"{stop.message} {_counted(run)}.", warnings_of(run.folder))
+
+
+def _counted(run: OneRun) -> str:
     tasks = run.progress.tasks()
     done = tasks.succeeded + tasks.cached
     counts = f"{done} task{'' if done == 1 else 's'} done"
@@ -136,7 +184,7 @@ def _diagnose(run: OneRun, prepared: Prepared, stop: Stop, exited: Exited | None
         counts += f" ({tasks.cached} of them cached)"
     if tasks.failed:
         counts += f", {tasks.failed} failed"
-    return Diagnosis(stop.reason, f"{stop.message} {counts}.", warnings_of(run.folder))
+    return counts
 
 
 def _redacted(diagnosis: Diagnosis, redactor: Redactor) -> Diagnosis:
@@ -148,9 +196,9 @@ def _redacted(diagnosis: Diagnosis, redactor: Redactor) -> Diagnosis:
     )
 
 
-def _upload_logs(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:
+def _upload_logs(run: OneRun, redactor: Redactor, deadline: Deadline) -> UploadReport:
     """Trace, reports, metrics and Nextflow's log."""
-    logs, redactor = run.folder.logs, prepared.redactor
+    logs = run.folder.logs
     if redactor.active:
         logs = run.folder.state / "redacted"
         shutil.rmtree(logs, ignore_errors=True)
@@ -161,9 +209,9 @@ def _upload_logs(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadR
     return upload_tree(run.claimed.store, logs, LOGS, deadline=deadline)
 
 
-def _upload_spool(run: OneRun, prepared: Prepared, deadline: Deadline) -> None:
+def _upload_spool(run: OneRun, redactor: Redactor, deadline: Deadline) -> None:
     """The workload's log whole; secrets are taken out on the way, for a copy may have no room on the disk."""
-    spool, redactor, store = run.folder.spool, prepared.redactor, run.claimed.store
+    spool, store = run.folder.spool, run.claimed.store
     if not spool.exists():
         return
     if not redactor.active:
@@ -180,8 +228,8 @@ def _upload_spool(run: OneRun, prepared: Prepared, deadline: Deadline) -> None:
     )
 
 
-def _upload_results(run: OneRun, prepared: Prepared, deadline: Deadline) -> UploadReport:
-    folder, destination = run.folder, prepared.plan.results_destination
+def _upload_results(run: OneRun, saving: Saving, deadline: Deadline) -> UploadReport:
+    folder, destination = run.folder, saving.results_destination
     store, prefix = run.claimed.store, ARTIFACTS
     if destination is not None:
         store, prefix = run.world.open_store(destination), ""
@@ -203,7 +251,7 @@ def _tell(run: OneRun, progress: UploadProgress) -> None:
     run.claimed.reporter.note(message=f"Uploading the results: {progress}.")
 
 
-def _artifacts(run: OneRun, prepared: Prepared, report: UploadReport, missing: list[str]) -> Artifacts:
+def _artifacts(run: OneRun, saving: Saving, report: UploadReport, missing: list[str]) -> Artifacts:
     """Artifacts are what the pipeline made: logs do not count, but a log that is missing is named."""
     not_uploaded = (*report.not_uploaded, *missing)
     if len(not_uploaded) > MOST_NAMED:
@@ -212,7 +260,7 @@ def _artifacts(run: OneRun, prepared: Prepared, report: UploadReport, missing: l
         for line in (*report.not_uploaded, *missing)[MOST_NAMED:]:
             log.warning("not uploaded: %s", line)
     return Artifacts(
-        location=prepared.plan.results_location or f"{run.claimed.pointer.prefix}/{ARTIFACTS}",
+        location=saving.results_location or f"{run.claimed.pointer.prefix}/{ARTIFACTS}",
         files=report.files,
         bytes=report.bytes,
         not_uploaded=not_uploaded,

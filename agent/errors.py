@@ -36,6 +36,12 @@ class ImageUnavailable(AgentError):
     reason = StopReason.IMAGE_UNAVAILABLE
 
 
+class DiskLost(AgentError):
+    """The workload was started on this machine before, and nothing of it is there any more."""
+
+    reason = StopReason.MACHINE_LOST
+
+
 class SecretUnavailable(AgentError):
     """A secret that the run refers to could not be read."""
 

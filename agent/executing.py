@@ -34,10 +34,6 @@ def start(run: OneRun, prepared: Prepared) -> Started | None:
     A failure is a stop reason like any other: what there is of the run is collected all the same.
     """
     if run.journal.read(Exited) is not None:
-        before = run.journal.read(Started)
-        if before is not None:
-            # The agent may have been killed before it could report this, and only what ran can succeed.
-            run.claimed.reporter.note(state=RunState.RUNNING, started_at=before.started_at)
         return None
     try:
         started = _start_or_take_up(run, prepared)
@@ -57,14 +53,22 @@ def start(run: OneRun, prepared: Prepared) -> Started | None:
 def watch(run: OneRun, prepared: Prepared, started: Started | None) -> tuple[Stop, Exited | None]:
     """Come back when the workload is over; the exit is None where none is known."""
     if started is None:
-        exited = run.journal.read(Exited)
-        if exited is not None:
-            _offer_exit(run.latch, exited)
-        return run.latch.wait(), exited
+        return over(run)
     waiter = _Waiter(run, prepared, started)
     with watches(*_watches(run, prepared)):
         stop = run.latch.wait()
         return stop, _end(run, prepared, started, waiter, stop)
+
+
+def over(run: OneRun) -> tuple[Stop, Exited | None]:
+    """Why and how a workload ended that is not watched: its exit was journalled, or there is a stop reason."""
+    before, exited = run.journal.read(Started), run.journal.read(Exited)
+    if before is not None:
+        # The agent may have been killed before it could report this, and only what ran can succeed.
+        run.claimed.reporter.note(state=RunState.RUNNING, started_at=before.started_at)
+    if exited is not None:
+        _offer_exit(run.latch, exited)
+    return run.latch.wait(), exited
 
 
 def _start_or_take_up(run: OneRun, prepared: Prepared) -> Started | None:

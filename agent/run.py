@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import Final
@@ -12,19 +13,21 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from agent.claiming import Claimed, claim, read_spec
 from agent.clock import Deadline
-from agent.collecting import collect
+from agent.collecting import Collected, Saving, collect
 from agent.contract import AGENT_LOG, Artifacts, ContractError, Phase, RunPointer, StopReason
 from agent.errors import AgentError, StoreError
-from agent.executing import start, watch
+from agent.executing import over, start, watch
 from agent.folder import RunFolder
-from agent.journal import Journal, Started
+from agent.journal import Exited, Journal, Started
+from agent.logs.redact import Redactor
 from agent.logs.shipper import LogShipper
 from agent.metadata import MetadataUnavailable, read_pointer
 from agent.one_run import OneRun
-from agent.preparing import Prepared, Stopped, prepare
+from agent.preparing import Prepared, Stopped, prepare, read_secrets
 from agent.progress import Progress
 from agent.reporting import HEARTBEAT_S
 from agent.stopping import StopLatch
+from agent.taking_up import NotTakenUp, saving_without, take_up
 from agent.telling import TELL_S, Telling
 from agent.watching import (
     SPOT_S,
@@ -51,8 +54,6 @@ _LAST_LOGS_S: Final = 5.0
 
 _LAST_UPLOAD_S: Final = 15.0
 """How long the agent's own log may keep the final status waiting."""
-_TAKE_UP_S: Final = 900.0
-"""How long a run whose workload was started before is tried to be taken up: Docker, S3 or a secret may be away."""
 _FINAL_STATUS_S: Final = 600.0
 """How long S3 may be away at the very end: a run without a final status is a riddle to its owner."""
 
@@ -161,14 +162,34 @@ def _execute_and_collect(run: OneRun, pointer: RunPointer) -> RunOutcome:
     except Stopped:
         stop = run.latch.wait()
         return RunOutcome(stop.reason, f"{stop.message} The workload had not started.")
+    except NotTakenUp as lost:
+        return _salvage(run, pointer, lost)
     started = start(run, prepared)
     # Only now: what ships logs takes longer to import than everything that the start needs.
     run.world.ship_agent_log(pointer)
-    with LogShipper(
-        run.folder.spool, run.folder.state, run.world.open_sink(pointer), prepared.redactor, run.world.clock
-    ) as shipper:
+    with _shipper(run, pointer, prepared.redactor) as shipper:
         stop, exited = watch(run, prepared, started)
-        collected = collect(run, prepared, shipper, stop, exited)
+        collected = collect(run, Saving.of(prepared), shipper, stop, exited)
+    return _told(collected, exited)
+
+
+def _salvage(run: OneRun, pointer: RunPointer, lost: NotTakenUp) -> RunOutcome:
+    """A run that cannot be taken up: everything on the disk is saved that may be."""
+    if run.journal.read(Exited) is None:
+        run.latch.offer(lost.error.reason, str(lost.error))
+    run.world.ship_agent_log(pointer)
+    stop, exited = over(run)
+    saving = saving_without(run, lost)
+    with _shipper(run, pointer, saving.redactor) if saving.redactor else nullcontext() as shipper:
+        return _told(collect(run, saving, shipper, stop, exited), exited)
+
+
+def _shipper(run: OneRun, pointer: RunPointer, redactor: Redactor) -> LogShipper:
+    sink = run.world.open_sink(pointer)
+    return LogShipper(run.folder.spool, run.folder.state, sink, redactor, run.world.clock)
+
+
+def _told(collected: Collected, exited: Exited | None) -> RunOutcome:
     return RunOutcome(
         collected.diagnosis.reason,
         collected.diagnosis.message,
@@ -179,16 +200,9 @@ def _execute_and_collect(run: OneRun, pointer: RunPointer) -> RunOutcome:
 
 def _prepare(run: OneRun) -> Prepared:
     """Prepare; where the workload runs already, or has run, its results are worth some patience."""
-    if run.journal.read(Started) is None:
-        return prepare(run)
-    retrying = Retrying(
-        retry=retry_if_exception_type(AgentError),
-        stop=stop_after_delay(_TAKE_UP_S),
-        wait=wait_random_exponential(1, 30),
-        before_sleep=lambda state: log.warning("the run is not taken up yet: %s", state.outcome),
-        reraise=True,
-    )
-    return retrying(prepare, run)
+    if run.journal.read(Started) is not None or run.claimed.was_running:
+        return take_up(run)
+    return prepare(run, read_secrets(run))
 
 
 def _watches(run: OneRun, telling: Telling) -> list[Watch]:

@@ -52,7 +52,9 @@ class PipelinePlan:
 
 
 @dataclass(frozen=True)
-class _Outdir:
+class Outdir:
+    """Where results go: what Nextflow is told, and what the agent does; see PipelinePlan."""
+
     param: str | None
     """`outdir` for the params file; None where the user gave none."""
     default: str
@@ -82,7 +84,7 @@ def plan_pipeline(
     """
     workload = spec.workload
     fusion = workload.platform_token is not None
-    outdir = _outdir(spec, folder, nextflow_writes_s3=has_plugins or fusion)
+    outdir = outdir_of(spec, folder, nextflow_writes_s3=has_plugins or fusion)
     params = dict(workload.params)
     params.pop("outdir", None)
     if outdir.param is not None:
@@ -140,7 +142,7 @@ def _files(
     spec: RunSpec,
     machine: Machine,
     folder: RunFolder,
-    outdir: _Outdir,
+    outdir: Outdir,
     params: Mapping[str, object],
     command: tuple[str, ...],
     work_dir: str,
@@ -214,7 +216,7 @@ def _variables(spec: RunSpec, target: EnvTarget) -> dict[str, str]:
     }
 
 
-def _outdir(spec: RunSpec, folder: RunFolder, *, nextflow_writes_s3: bool) -> _Outdir:
+def outdir_of(spec: RunSpec, folder: RunFolder, *, nextflow_writes_s3: bool) -> Outdir:
     """Where results go: into the results folder, or to S3 where Nextflow can write there itself."""
     default = str(folder.results)
     if spec.workload.platform_token is not None:
@@ -222,11 +224,11 @@ def _outdir(spec: RunSpec, folder: RunFolder, *, nextflow_writes_s3: bool) -> _O
         default = f"{run_prefix(spec.work_dir, spec.run_id)}/{ARTIFACTS.rstrip('/')}"
     asked = _asked_outdir(spec.workload)
     if asked is None:
-        return _Outdir(None, default)
+        return Outdir(None, default)
     scheme, separator, _ = asked.partition("://")
     if separator and scheme != "file":
         if scheme != "s3":
-            return _Outdir(asked, default)
+            return Outdir(asked, default)
         where = asked.rstrip("/")
         if not re.fullmatch(S3_URI_PATTERN, where):
             raise SpecInvalid(
@@ -234,13 +236,13 @@ def _outdir(spec: RunSpec, folder: RunFolder, *, nextflow_writes_s3: bool) -> _O
                 problems=(f"workload.params.outdir: {asked!r} is no S3 URI",),
             )
         if nextflow_writes_s3:
-            return _Outdir(asked, default, location=where)
-        return _Outdir(str(folder.results), default, destination=where, location=where)
+            return Outdir(asked, default, location=where)
+        return Outdir(str(folder.results), default, destination=where, location=where)
     path = PurePosixPath(asked.removeprefix("file://"))
     if path.is_absolute():
         if path.is_relative_to(folder.results):
-            return _Outdir(str(path), default)
-        return _Outdir(
+            return Outdir(str(path), default)
+        return Outdir(
             default,
             default,
             warnings=(
@@ -253,7 +255,7 @@ def _outdir(spec: RunSpec, folder: RunFolder, *, nextflow_writes_s3: bool) -> _O
             f"outdir {asked!r} leads out of the results folder. Give a path without `..`, or an S3 URI.",
             problems=(f"workload.params.outdir: {asked!r} leads out of the results folder",),
         )
-    return _Outdir(f"{default}/{path}".removesuffix("/."), default)
+    return Outdir(f"{default}/{path}".removesuffix("/."), default)
 
 
 def _asked_outdir(workload: PipelineWorkload) -> str | None:

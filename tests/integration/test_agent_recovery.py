@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract import CACHE, STOP, WORKLOAD_LOG, Phase, RunState, StopReason, StopRequest
+from agent.contract import (
+    AGENT_LOG,
+    CACHE,
+    NEXTFLOW_LOG,
+    STOP,
+    TRACE,
+    WORKLOAD_LOG,
+    Phase,
+    RunState,
+    StopReason,
+    StopRequest,
+)
 from agent.run import AgentExit
 from tests.fakes.clock import START
 from tests.fakes.flaky_proxy import flaky_proxy
@@ -86,6 +97,24 @@ def test_a_killed_agent_keeps_the_reason_why_it_stopped(aws: S3Server, tmp_path:
         machine.ends()
         assert_gone(run, machine)
     assert run.status().stop_reason is StopReason.CANCELLED
+
+
+def test_a_spot_notice_is_heeded_where_docker_has_gone_too(aws: S3Server, tmp_path: Path) -> None:
+    """Started again without a Docker to ask, the agent does not wait for it past a notice: logs are saved in time."""
+    run = submit(aws, "sleepy", params={"seconds": 300})
+    with lone_machine(tmp_path, run) as machine:
+        machine.boot()
+        eventually("the task runs", lambda: run.status().tasks.running == 1)
+        machine.kill_agent()
+        machine.environment["DOCKER_HOST"] = f"unix://{tmp_path}/nobody.sock"
+        machine.interrupt(40)
+        machine.boot()
+        assert machine.ends(within=40) == AgentExit.DONE
+        assert machine.power_off.exists()
+    status = run.status()
+    assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.SPOT_INTERRUPTED)
+    assert any("could not be taken up" in warning for warning in status.warnings)
+    assert {WORKLOAD_LOG, NEXTFLOW_LOG, AGENT_LOG, TRACE} <= run.names()
 
 
 def test_a_workload_that_ended_while_nobody_watched(aws: S3Server, tmp_path: Path) -> None:
