@@ -69,8 +69,8 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _request(
-    root: Path,
+def request_of(
+    pinned: pins.Pins,
     region: str,
     regions: str,
     without: str,
@@ -78,9 +78,17 @@ def _request(
     encryption: Encryption,
     stored_gb: float = plan.STORED_GB,
 ) -> plan.Request:
-    left_out = listed(without)
-    chosen = tuple(name for name in listed(regions) or REGIONS if name not in left_out)
-    return plan.Request(pins.read(root / PIN_FILE), region, chosen, sharing, encryption, stored_gb)
+    """What the options ask for.
+
+    Raises:
+        UserError: a region is to be left out that is none of the release's.
+    """
+    named, left_out = listed(regions) or REGIONS, listed(without)
+    wrong = tuple(f"{name!r} is none of {', '.join(named)}" for name in left_out if name not in named)
+    if wrong:
+        raise UserError("--without takes regions of the release", problems=wrong)
+    chosen = tuple(name for name in named if name not in left_out)
+    return plan.Request(pinned, region, chosen, sharing, encryption, stored_gb)
 
 
 def make_app(settings: Settings) -> typer.Typer:
@@ -105,8 +113,8 @@ def make_app(settings: Settings) -> typer.Typer:
         offline: Offline = False,
     ) -> None:
         """Print what a release would do, and what its storage would cost."""
-        request = _request(
-            settings.root, region, regions, without,
+        request = request_of(
+            pins.read(settings.root / PIN_FILE), region, regions, without,
             Sharing(public, listed(share)), Encryption(encrypted, kms_key), stored_gb,
         )  # fmt: skip
         made = plan.plan(request, {}) if offline else look(request, settings.tools())
@@ -124,11 +132,11 @@ def make_app(settings: Settings) -> typer.Typer:
         var: Var = None,
     ) -> None:
         """Build, prove, copy, write the notes, publish, retire; or go on where that was broken off."""
-        request = _request(
-            settings.root, region, regions, without,
+        request = request_of(
+            pins.read(settings.root / PIN_FILE), region, regions, without,
             Sharing(public, listed(share)), Encryption(encrypted, kms_key),
         )  # fmt: skip
-        record = run_release(settings, request, _variables(var or []))
+        record = run_release(settings, request, variables_of(var))
         print(settings.root / OUTPUT / record.release)
         if record.failed:
             raise typer.Exit(int(ExitCode.CLOUD))
@@ -162,8 +170,13 @@ def run_release(settings: Settings, request: plan.Request, variables: dict[str, 
     return record
 
 
-def _variables(given: list[str]) -> dict[str, str]:
-    wrong = tuple(f"{item!r} is not NAME=VALUE" for item in given if "=" not in item)
+def variables_of(given: list[str] | None) -> dict[str, str]:
+    """The template's variables that --var names.
+
+    Raises:
+        UserError: one is not NAME=VALUE.
+    """
+    wrong = tuple(f"{item!r} is not NAME=VALUE" for item in given or [] if "=" not in item)
     if wrong:
         raise UserError("--var takes NAME=VALUE", problems=wrong)
-    return {name: value for name, _, value in (item.partition("=") for item in given)}
+    return {name: value for name, _, value in (item.partition("=") for item in given or [])}

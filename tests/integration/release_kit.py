@@ -225,6 +225,7 @@ class QuickBuilder:
     openssl: str = "3.0.8"
     refuses: set[Arch] = field(default_factory=set)
     built: list[Arch] = field(default_factory=list)
+    asked: list[BuildRequest] = field(default_factory=list)
 
     def version(self) -> str:
         return "packer 1.16.0 ansible-core 2.19.14"
@@ -232,6 +233,7 @@ class QuickBuilder:
     def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
         from launcher.errors import CloudError
 
+        self.asked.append(request)
         pins = Pins.model_validate_json((request.root / "packer" / "pins.auto.pkrvars.json").read_text())
         ec2 = self.account.client("ec2", request.region)
         for arch in sorted(set(archs) - self.refuses):

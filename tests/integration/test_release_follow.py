@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launcher.catalog import Arch
-from launcher.errors import CloudError
-from packer.follow.cli import Following
-from packer.release import pins
+from launcher.errors import CloudError, UserError
+from packer.follow.claims import PREFIX
+from packer.follow.cli import Following, Wanted, make_app
+from packer.follow.records import Records
+from packer.release import notes, pins
+from packer.release.building import BuildRequest
 from packer.release.cli import PIN_FILE, Settings
+from packer.release.model import Encryption
 from packer.release.plan import Request
 from tests.fakes.s3_server import S3Server
 from tests.integration.release_kit import Account, PatientClock, QuickBuilder, cleaned, moto_pins
@@ -27,6 +35,7 @@ OLD = pins.Pins(
 )
 NEWEST = moto_pins()
 """What moto's SSM parameters lead to."""
+LISTS = tuple(f"ami/{NEWEST.release}/packages-{arch}.txt" for arch in Arch)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +83,9 @@ def follow(checkout: Path, account: Account, builder: QuickBuilder, by: str = "b
     return Following(Settings(checkout, lambda: account.aws, lambda: builder, PatientClock()), by)
 
 
-def request(new: pins.Pins) -> Request:
-    return Request(new, HOME, FEW)
-
-
-def run(following: Following, message: str = "") -> str:
-    return following.run(message, request, HOME, "main")
+def run(following: Following, message: str = "", **changes: Any) -> str:
+    wanted = Wanted(lambda new: Request(new, HOME, FEW), branch="main")
+    return following.run(message, HOME, replace(wanted, **changes))
 
 
 def test_a_new_release_becomes_images_and_a_commit(
@@ -168,3 +174,107 @@ def test_needs_no_more_than_the_documented_rights(
     """Following calls nothing that the policy of the docs does not allow."""
     run(follow(checkout, account, builder))
     assert account.calls - allowed() == set()
+
+
+def claimed(account: Account) -> list[str]:
+    """The claims in SSM."""
+    found = account.client("ssm", HOME).get_parameters_by_path(Path=PREFIX, Recursive=True)
+    return [parameter["Name"] for parameter in found["Parameters"]]
+
+
+def test_regions_are_left_out_and_the_template_gets_its_variables(
+    checkout: Path, account: Account, builder: QuickBuilder
+) -> None:
+    """Following takes the options of a release by hand: an account without a region, or a default VPC, can follow."""
+    account.failing.add("eu-north-1")
+    make_app(follow(checkout, account, builder))(
+        [
+            *("run", "--regions", ",".join(FEW), "--without", "eu-north-1", "--push-to", "main"),
+            *("--var", "subnet_id=subnet-0123456789abcdef0", "--encrypted", "--kms-key", "alias/images"),
+        ],
+        standalone_mode=False,
+    )
+    assert pins.read(checkout / PIN_FILE) == NEWEST
+    assert len(account.images("eu-west-1", NEWEST.release)) == len(Arch)
+    assert account.images("eu-north-1", NEWEST.release) == {}
+    (asked,) = builder.asked
+    assert asked.variables["subnet_id"] == "subnet-0123456789abcdef0"
+    assert asked.encryption == Encryption(encrypted=True, key="alias/images")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--without", "eu-nroth-1"), "--without takes regions of the release"),
+        (("--without", HOME), "cannot be made"),
+        (("--public", "--encrypted"), "cannot be made"),
+        (("--var", "subnet_id"), "NAME=VALUE"),
+        (("--records", "bucket"), "s3://BUCKET/PREFIX"),
+    ],
+)
+def test_what_cannot_work_is_no_attempt(
+    checkout: Path, account: Account, builder: QuickBuilder, options: tuple[str, ...], problem: str
+) -> None:
+    """A wrong option is said before the release is claimed: it uses up none of the attempts."""
+    with pytest.raises(UserError, match=problem):
+        make_app(follow(checkout, account, builder))(["run", *options], standalone_mode=False)
+    assert claimed(account) == []
+    assert pins.read(checkout / PIN_FILE) == OLD
+    assert builder.built == []
+
+
+@pytest.fixture
+def bucket(account: Account) -> str:
+    name = f"records-{uuid.uuid4().hex[:12]}"
+    account.client("s3", HOME).create_bucket(Bucket=name)
+    return name
+
+
+def kept(account: Account, bucket: str) -> dict[str, str]:
+    """What the records have, by key."""
+    s3 = account.client("s3", HOME)
+    found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {
+        item["Key"]: s3.get_object(Bucket=bucket, Key=item["Key"])["Body"].read().decode() for item in found
+    }
+
+
+@dataclass
+class StoppedBuilder(QuickBuilder):
+    """Is stopped as soon as the records have the package lists."""
+
+    bucket: str = ""
+
+    def build(self, request: BuildRequest, archs: Collection[Arch]) -> None:
+        super().build(request, archs)
+        deadline = time.monotonic() + 30
+        while not set(LISTS) <= set(kept(self.account, self.bucket)):
+            assert time.monotonic() < deadline, "the lists are not kept"
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+
+def test_a_build_that_was_stopped_goes_on_in_a_new_folder(
+    checkout: Path, account: Account, builder: QuickBuilder, bucket: str, tmp_path: Path
+) -> None:
+    """Package lists are in S3 while the build still runs; with them alone the next one, elsewhere, builds nothing."""
+    second = tmp_path / "second"
+    git(tmp_path, "clone", "--quiet", str(tmp_path / "origin.git"), str(second))
+    git(second, "config", "user.name", "release")
+    git(second, "config", "user.email", "release@localhost")
+    stopped = StoppedBuilder(account, bucket=bucket)
+    records = Records(account.aws, HOME, f"s3://{bucket}/ami", period_s=0.05)
+    with pytest.raises(KeyboardInterrupt):
+        run(follow(checkout, account, stopped), records=records)
+    for key in set(kept(account, bucket)) - set(LISTS):
+        # A process that is killed sends nothing at its end.
+        account.client("s3", HOME).delete_object(Bucket=bucket, Key=key)
+
+    said = run(follow(second, account, builder, "build:2"), records=records)
+    assert said == f"{NEWEST.releasever} is released"
+    assert (len(stopped.built), builder.built) == (2, [])
+    found = kept(account, bucket)
+    assert json.loads(found[f"ami/{NEWEST.release}/release.json"])["finished_at"] is not None
+    assert {f"ami/{NEWEST.release}/{name}" for name in (notes.NOTES, notes.SUMS, notes.IMAGES)} <= set(found)
+    # The first is s3:ListBucket's; the stack's role has these three.
+    assert account.calls - allowed() == {"s3:ListObjectsV2", "s3:GetObject", "s3:PutObject"}
