@@ -58,7 +58,7 @@ def test_an_agents_log_that_cannot_be_read_does_not_cost_the_final_status(stage:
         if lost == "its file":
             stage.agent_log.path.unlink()
         else:
-            stage.agent_log.close = full  # type: ignore[method-assign]  # the last line cannot be written
+            stage.agent_log.close = full  # type: ignore[method-assign, assignment]  # the last line cannot be written
 
     def full(_deadline: Deadline) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
