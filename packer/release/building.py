@@ -7,14 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Protocol
 
+import psutil
+
 from launcher.catalog import Arch
-from launcher.errors import CloudError, UserError
+from launcher.errors import CloudError, Interrupted, UserError
 from packer.release.model import Encryption
 
 OLDEST_PACKER: Final = (1, 11)
@@ -29,6 +31,7 @@ class BuildRequest:
     """The repository."""
     output: Path
     """Where manifest and package lists go."""
+    release: str
     region: str
     git_commit: str
     builder: str
@@ -50,14 +53,18 @@ class Builder(Protocol):
 
         Raises:
             CloudError: one could not be made.
+            Interrupted: Ctrl-C, and what was started may be left.
         """
 
 
 class Packer:
     """The packer on PATH. Its words go to stderr: stdout is for results."""
 
-    def __init__(self, environ: Mapping[str, str], program: str = "packer") -> None:
+    def __init__(
+        self, environ: Mapping[str, str], say: Callable[[str], None], program: str = "packer"
+    ) -> None:
         self._environ = dict(environ) | {"CHECKPOINT_DISABLE": "1"}
+        self._say = say
         self._program = program
 
     def version(self) -> str:
@@ -95,14 +102,56 @@ class Packer:
             self._run(request, "build", *options, "packer")
 
     def _run(self, request: BuildRequest, *arguments: str) -> None:
-        done = subprocess.run(
-            [self._program, *arguments], cwd=request.root, env=self._environ, stdout=sys.stderr, check=False
+        # Not as a context manager: after Ctrl-C that waits for a quarter of a second only.
+        running = subprocess.Popen(
+            [self._program, *arguments], cwd=request.root, env=self._environ, stdout=sys.stderr
         )
-        if done.returncode != 0:
+        try:
+            code = running.wait()
+        except KeyboardInterrupt:
+            self._wait_for_the_end(running, request)
+            raise
+        if code != 0:
             raise CloudError(
-                f"`packer {arguments[0]}` ended with exit code {done.returncode}; its last lines say why",
+                f"`packer {arguments[0]}` ended with exit code {code}; its last lines say why",
                 hint="Run this again when that is mended: what was built is kept",
             )
+
+    def _wait_for_the_end(self, running: subprocess.Popen[bytes], request: BuildRequest) -> None:
+        """Let Packer clean up: the terminal has told it as well.
+
+        Raises:
+            Interrupted: Ctrl-C once more, so that it could not.
+        """
+        try:
+            self._say(
+                "Broken off. Packer ends the machines that it has started, and removes their keys and security groups: "
+                "a minute or two. Ctrl-C once more ends Packer at once, and may leave them"
+            )
+            running.wait()
+        except KeyboardInterrupt as error:
+            _kill(running)
+            raise Interrupted(
+                "Packer was ended before it had cleaned up: machines, key pairs and security groups named packer_… may "
+                f"be left in {request.region}",
+                hint=f"Look for machines with: aws ec2 describe-instances --region {request.region} "
+                f"--filters Name=tag:solorun:release,Values={request.release}",
+            ) from error
+
+
+def _kill(running: subprocess.Popen[bytes]) -> None:
+    """End Packer with its plugins and Ansible, which would go on without it."""
+    try:
+        started = psutil.Process(running.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        started = []
+    running.kill()
+    for process in started:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    running.wait()
 
 
 def _variables(request: BuildRequest) -> dict[str, str]:

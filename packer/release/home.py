@@ -76,6 +76,7 @@ def build(
         asked = BuildRequest(
             root=places.root,
             output=places.output,
+            release=request.pins.release,
             region=region,
             git_commit=book.record.git_commit,
             builder=builder,

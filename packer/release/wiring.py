@@ -10,7 +10,7 @@ import boto3
 from launcher.clock import SystemClock
 from packer.release.aws import Aws
 from packer.release.building import Packer
-from packer.release.cli import Settings
+from packer.release.cli import Settings, say
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:
@@ -18,6 +18,6 @@ def settings_of(environment: Mapping[str, str]) -> Settings:
     return Settings(
         root=Path(__file__).parents[2],
         aws=lambda: Aws(boto3.Session(), endpoint_url=environment.get("AWS_ENDPOINT_URL")),
-        builder=lambda: Packer(environment),
+        builder=lambda: Packer(environment, say),
         clock=SystemClock(),
     )
