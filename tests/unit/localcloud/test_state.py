@@ -15,10 +15,23 @@ from launcher.localcloud.processes import CLOUD_ID, carrying, environment_of, ki
 from launcher.localcloud.state import LocalCloudState, current, default_folder, save, saved
 
 
+def carrier(value: str) -> subprocess.Popen[bytes]:
+    """A process that carries this id of a cloud, as anybody can see."""
+    environment = {"PATH": os.environ["PATH"], CLOUD_ID: value}
+    started = subprocess.Popen(["cat"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # Popen returns as soon as the kernel begins to load the program: its environment is readable a little later.
+    assert started.stdin is not None
+    assert started.stdout is not None
+    started.stdin.write(b"here\n")
+    started.stdin.flush()
+    assert started.stdout.readline() == b"here\n"
+    return started
+
+
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     """A process that carries the id of cloud `one`."""
-    with subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], CLOUD_ID: "one"}) as started:
+    with carrier("one") as started:
         yield started
         started.kill()
 
@@ -95,13 +108,15 @@ def test_processes_are_found_by_what_they_carry(process: subprocess.Popen[bytes]
 def test_killing_ends_what_carries_the_value_and_nothing_else(tmp_path: Path) -> None:
     """Children in sessions of their own go too; a process with another value stays."""
     mark = str(tmp_path)
-    family = "setsid sleep 60 & setsid sleep 60 & wait"
-    path = {"PATH": os.environ["PATH"]}
+    family = "setsid sleep 60 & setsid sleep 60 & echo started && wait"
+    environment = {"PATH": os.environ["PATH"], CLOUD_ID: mark}
     with (
-        subprocess.Popen(["sh", "-c", family], env={**path, CLOUD_ID: mark}),
-        subprocess.Popen(["sleep", "60"], env={**path, CLOUD_ID: mark + "-other"}) as other,
+        subprocess.Popen(["sh", "-c", family], env=environment, stdout=subprocess.PIPE) as parent,
+        carrier(f"{mark}-other") as other,
     ):
         try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"started\n"
             assert kill_all(CLOUD_ID, mark) >= 1
             assert carrying(CLOUD_ID, mark) == []
             assert other.poll() is None
