@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import boto3
-
 from agent.contract import CLAIM, RunPointer, split_s3_uri
 from agent.metadata import MetadataService, read_pointer
 from launcher.catalog import NEXTFLOW_IMAGE
@@ -29,16 +27,15 @@ def main() -> int:
         pointer = read_pointer(metadata)
         user_data = metadata.user_data()
         instance_id = metadata.instance_id()
-        write_facts(
-            {
-                "environ": dict(os.environ),
-                "instance_id": instance_id,
-                "tags": tags,
-                "user_data": user_data.decode() if user_data else None,
-                "pid": os.getpid(),
-                "starts": starts(),
-            }
-        )
+        facts = {
+            "environ": dict(os.environ),
+            "instance_id": instance_id,
+            "tags": tags,
+            "user_data": user_data.decode() if user_data else None,
+            "pid": os.getpid(),
+            "starts": starts(),
+        }
+        write("facts.json", json.dumps(facts))
         print("the fake agent was here", flush=True)
         if pointer is not None:
             claim(pointer, instance_id)
@@ -63,7 +60,7 @@ def act(what: str, metadata: MetadataService, instance_id: str) -> int:
     if what == "wait for notice":
         while (notice := metadata.spot_action()) is None:
             time.sleep(0.05)
-        (HOME / "notice").write_text(notice.time.isoformat())
+        write("notice", notice.time.isoformat())
     signal.pause()
     return 0
 
@@ -79,11 +76,13 @@ def company(instance_id: str) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    (HOME / "company").write_text(str(child.pid))
+    write("company", str(child.pid))
 
 
 def claim(pointer: RunPointer, instance_id: str) -> None:
     """Claim the run as the real agent does, and make its folder."""
+    import boto3  # long to import, for an agent that crashes six times within a minute
+
     bucket, prefix = split_s3_uri(pointer.prefix)
     s3 = boto3.client("s3")
     spec = json.load(s3.get_object(Bucket=bucket, Key=f"{prefix}/spec.json")["Body"])
@@ -105,10 +104,11 @@ def starts() -> int:
     return (HOME / "console.log").read_text().count("--- agent start")
 
 
-def write_facts(facts: dict[str, object]) -> None:
-    draft = HOME / "facts.draft"
-    draft.write_text(json.dumps(facts))
-    draft.rename(HOME / "facts.json")
+def write(name: str, text: str) -> None:
+    """A file that is whole as soon as it is there: the test waits for it and reads it."""
+    draft = HOME / f"{name}.draft"
+    draft.write_text(text)
+    draft.rename(HOME / name)
 
 
 if __name__ == "__main__":

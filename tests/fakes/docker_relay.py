@@ -22,7 +22,8 @@ class Relay:
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
         self._server.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -48,9 +49,10 @@ class Relay:
 
     def close(self) -> None:
         """No more connections."""
-        self.cut()
         self._server.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._server.close()
+        self.cut()  # what was accepted meanwhile
 
 
 def _connect(client: socket.socket, daemon: socket.socket) -> None:

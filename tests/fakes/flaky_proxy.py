@@ -108,6 +108,8 @@ def flaky_proxy(
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
+    """Else the kernel makes one of many connections that come at once wait for a second or three."""
     proxy: FlakyProxy
     upstream: str
 

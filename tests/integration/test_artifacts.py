@@ -96,7 +96,8 @@ def test_sigkill_in_the_middle_then_the_rest(s3: S3Server, results: Path, tmp_pa
         assert agent.returncode == -9
         finished = journal.read_bytes().count(b"\n")
         assert killed_after <= finished < count
-        proxy.requests.clear()
+    # Another one: what the killed agent had sent may still be on its way to the first.
+    with flaky_proxy(s3.url) as proxy:
         store = s3.store("runs/killed", url=proxy.url)
         report = upload_tree(store, results, "artifacts/", deadline=soon(), journal=journal)
         sent = [request.path for request in proxy.requests if request.method == "PUT"]
@@ -105,16 +106,14 @@ def test_sigkill_in_the_middle_then_the_rest(s3: S3Server, results: Path, tmp_pa
     assert len(s3.keys("runs/killed/artifacts/")) == count
 
 
+@pytest.mark.timeout(60, func_only=True)  # without the deadline it takes the store's patience
 def test_s3_that_hangs_up_for_good_ends_at_the_deadline(s3: S3Server, results: Path) -> None:
     """With S3 unreachable the upload ends at the deadline and lists every file."""
     for i in range(50):
         (results / f"{i:02d}").write_bytes(b"x")
-    clock = SystemClock()
-    started = clock.monotonic()
     with flaky_proxy(s3.url, fraction=1.0, faults=(Fault.RESET,)) as proxy:
         store = s3.store("runs/gone", url=proxy.url)
-        report = upload_tree(store, results, "artifacts/", deadline=Deadline.after(2, clock))
-    assert clock.monotonic() - started < 50  # without the deadline it takes the store's patience
+        report = upload_tree(store, results, "artifacts/", deadline=Deadline.after(2, SystemClock()))
     assert (report.files, len(report.not_uploaded)) == (0, 50)
 
 

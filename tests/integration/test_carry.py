@@ -69,9 +69,10 @@ class Machine:
         """What the trace says, by process."""
         found: dict[str, list[str]] = {}
         if self.folder.trace.exists():
-            with self.folder.trace.open() as file:
-                for row in csv.DictReader(file, delimiter="\t"):
-                    found.setdefault(row["process"], []).append(row["status"])
+            # Its last line may be half written.
+            whole = self.folder.trace.read_text().rpartition("\n")[0].splitlines()
+            for row in csv.DictReader(whole, delimiter="\t"):
+                found.setdefault(row["process"], []).append(row["status"])
         return found
 
     def run_until_last(self, name: str) -> None:

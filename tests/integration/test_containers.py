@@ -347,10 +347,10 @@ def test_wait_survives_a_lost_connection(docker: Containers, run_id: str, spool:
     with open_containers(relay.url, pause=lambda _seconds: None) as through:
         thread, results = waiting(through, container_id)
         for _ in range(3):
-            assert relay.accepted.acquire(timeout=10)
+            assert relay.accepted.acquire(timeout=60)
             relay.cut()
         docker.stop(container_id, 0)
-        thread.join(20)
+        thread.join(60)
     assert [getattr(result, "code", result) for result in results] == [137]
 
 
@@ -377,7 +377,7 @@ def test_wait_gives_up_on_a_daemon_that_stays_away(
         relay.refuse = True
         relay.cut()
         thread, results = waiting(through, container_id)
-        thread.join(20)
+        thread.join(60)
     assert isinstance(results[0], DockerError)
     assert "does not answer" in str(results[0])
     assert 3 <= len(pauses) <= 5

@@ -67,7 +67,7 @@ def test_a_crashed_server_is_cleaned_up_after(tmp_path: Path, cleaned_by: str) -
         orphans = [user.facts(instance_id)["pid"], int((user.home(instance_id) / "company").read_text())]
         server = psutil.Process(user.state.pid)
         server.kill()
-        server.wait(10)
+        server.wait(60)
         assert current(folder) is None
         assert not any(gone(pid) for pid in orphans)
         assert len(containers_of(instance_id)) == 1

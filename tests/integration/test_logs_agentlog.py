@@ -71,15 +71,14 @@ def test_an_unreliable_service(service: LogsService, agent_log: AgentLog) -> Non
     assert messages(service) == [f"record {number}" for number in range(500)]
 
 
+@pytest.mark.timeout(60, func_only=True)  # a thousand connections that are waited for take longer
 def test_nobody_there(agent_log: AgentLog) -> None:
     """Without a service, logging goes on at once, the end comes at the deadline, and the file has everything."""
     attach(agent_log, "http://127.0.0.1:9")
-    began = time.monotonic()
     for number in range(1000):
         log.info("record %d", number)
     agent_log.close(Deadline.after(0.5, CLOCK))
 
-    assert time.monotonic() - began < 50  # a thousand connections that are waited for take longer
     assert agent_log.path.read_text().count("record") == 1000
 
 

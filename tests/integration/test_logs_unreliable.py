@@ -116,7 +116,13 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
             try:
                 agent.stdout.readline()
                 # it imports botocore when it has something to send; from then on every moment is as good
-                deadline = Deadline.after(moments.uniform(0.3, 0.8), CLOCK)
+                sent = len(service.look("batches"))
+                spool.write(f"{LINES[printed]}\n".encode())
+                printed += 1
+                while len(service.look("batches")) == sent:
+                    assert agent.poll() is None
+                    time.sleep(0.01)
+                deadline = Deadline.after(moments.uniform(0.1, 0.8), CLOCK)
                 while not deadline.passed and printed < len(LINES):
                     more = moments.randrange(1, 1500)
                     text = "".join(line + "\n" for line in LINES[printed : printed + more])

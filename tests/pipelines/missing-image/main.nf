@@ -1,6 +1,6 @@
 // A task whose container image does not exist.
 process NOWHERE {
-    container 'solorun/does-not-exist:0'
+    container '127.0.0.1:1/does-not-exist:0'
     script:
     """
     echo never

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from tests.unit.doctor.machines import Patient
 
 def test_an_answer_is_an_answer() -> None:
     """What the look brought."""
-    assert Asked(lambda: 7, 5.0, SystemClock()).answer() == 7
+    assert Asked(lambda: 7, 60.0, SystemClock()).answer() == 7
 
 
 def test_a_failure_is_silence_with_its_reason() -> None:
@@ -28,9 +27,9 @@ def test_a_failure_is_silence_with_its_reason() -> None:
         raise error
 
     clock = SystemClock()
-    assert Asked(lambda: fail(ValueError("odd")), 5.0, clock).answer() == Silence("odd")
-    assert Asked(lambda: fail(KeyError()), 5.0, clock).answer() == Silence("KeyError")
-    assert Asked(lambda: fail(PermissionError("no")), 5.0, clock).answer() == Silence("no", forbidden=True)
+    assert Asked(lambda: fail(ValueError("odd")), 60.0, clock).answer() == Silence("odd")
+    assert Asked(lambda: fail(KeyError()), 60.0, clock).answer() == Silence("KeyError")
+    assert Asked(lambda: fail(PermissionError("no")), 60.0, clock).answer() == Silence("no", forbidden=True)
 
 
 def test_what_hangs_is_not_waited_for() -> None:
@@ -44,6 +43,7 @@ def test_what_hangs_is_not_waited_for() -> None:
         never.set()
 
 
+@pytest.mark.timeout(60, func_only=True)  # it hangs otherwise
 def test_a_machine_on_which_everything_hangs_is_reported_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look hangs: the report is there after the longest time all the same, and nothing is met."""
     monkeypatch.setattr(examination, "MACHINE_S", 0.2)
@@ -53,10 +53,8 @@ def test_a_machine_on_which_everything_hangs_is_reported_in_time(monkeypatch: py
     hangs: dict[str, Any] = dict.fromkeys(looks, never.wait)
     patient = Patient(**hangs, disk=lambda _: never.wait())
     patient.systemd = Silence("no answer within 6 s")
-    began = time.monotonic()
     try:
         report = patient.examined()
     finally:
         never.set()
-    assert time.monotonic() - began < 50  # it hangs otherwise
     assert State.MET not in {finding.state for finding in report.findings}

@@ -51,7 +51,7 @@ class Cloud:
 
     def ask(self, method: str, path: str, **headers: str) -> tuple[int, bytes]:
         address = self.server.endpoint_url.removeprefix("http://")
-        connection = http.client.HTTPConnection(address, timeout=5)
+        connection = http.client.HTTPConnection(address, timeout=60)
         try:
             names = {"ttl": "X-aws-ec2-metadata-token-ttl-seconds", "token": "X-aws-ec2-metadata-token"}
             sent = {names.get(name, name.replace("_", "-")): value for name, value in headers.items()}
@@ -174,7 +174,7 @@ def test_botocore_gets_its_credentials_here(cloud: Cloud) -> None:
     """botocore's own provider finds temporary credentials with an end."""
     cloud.now = datetime.now(UTC)
     fetcher = InstanceMetadataFetcher(
-        timeout=5, num_attempts=1, base_url=cloud.server.endpoint_url + "/s1/", env={}, config={}
+        timeout=60, num_attempts=1, base_url=cloud.server.endpoint_url + "/s1/", env={}, config={}
     )
     found = fetcher.retrieve_iam_role_credentials()
     assert found["role_name"] == "solorun-agent"

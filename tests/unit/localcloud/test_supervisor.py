@@ -98,7 +98,7 @@ class Room:
     # --- Docker
 
     def sweep(self, instance_id: str) -> int:
-        assert self.may_sweep.wait(10), instance_id
+        assert self.may_sweep.wait(60), instance_id
         return 0
 
 

@@ -36,16 +36,16 @@ def shipper(
     return LogShipper(folder / "spool", folder / "state", sink, redactor or Redactor(), CLOCK, timing)
 
 
-def finish(ship: LogShipper, seconds: float = 20) -> ShipReport:
+def finish(ship: LogShipper, seconds: float = 60) -> ShipReport:
     """Finish within the deadline."""
     return ship.finish(Deadline.after(seconds, CLOCK))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Poll until it is so, for up to 20 seconds."""
-    deadline = Deadline.after(20, CLOCK)
+    """Poll until it is so, for up to a minute."""
+    deadline = Deadline.after(60, CLOCK)
     while not condition():
-        assert not deadline.passed, "this did not happen in 20 s"
+        assert not deadline.passed, "this did not happen in a minute"
         time.sleep(0.001)
 
 
@@ -86,17 +86,19 @@ def test_backlog_goes_by_several_connections(tmp_path: Path) -> None:
     """A backlog is sent by four at once, never more, and is in order whatever arrives first."""
     (tmp_path / "spool").write_bytes(SOME_LINES * 2)
     sink = FakeSink()
-    four = threading.Barrier(4)
-    inside: list[int] = []
-    most = 0
+    four, lock = threading.Barrier(4), threading.Lock()
+    came = inside = most = 0
 
-    def meet(timestamp: int) -> None:
-        nonlocal most
-        inside.append(timestamp)
-        most = max(most, len(inside))
-        if len(sink.arrived) < 4:
-            four.wait(10)
-        inside.pop()
+    def meet(_timestamp: int) -> None:
+        nonlocal came, inside, most
+        with lock:
+            came, inside = came + 1, inside + 1
+            most = max(most, inside)
+            is_one_of_the_first = came <= four.parties
+        if is_one_of_the_first:
+            four.wait(60)
+        with lock:
+            inside -= 1
 
     sink.on_put = meet
     with shipper(tmp_path, sink) as ship:
@@ -115,12 +117,12 @@ def test_small_batches_go_one_by_one(tmp_path: Path) -> None:
 
     def hold(_timestamp: int) -> None:
         on_its_way.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     sink.on_put = hold
     with shipper(tmp_path, sink) as ship, (tmp_path / "spool").open("ab", buffering=0) as spool:
         spool.write(b"one\n")
-        assert on_its_way.wait(10)
+        assert on_its_way.wait(60)
         for number in range(50):
             spool.write(b"more %d\n" % number)
         go_on.set()
@@ -246,16 +248,15 @@ def test_refused_for_good_is_told(tmp_path: Path, why: str) -> None:
     assert "they are too old" in report.warnings[0]
 
 
+@pytest.mark.timeout(60, func_only=True)  # without the deadline it goes on for ever
 def test_the_deadline_holds(tmp_path: Path) -> None:
     """When the service stays away, the end comes at the deadline, says what is missing, and can be gone on from."""
     (tmp_path / "spool").write_bytes(b"line\n")
     sink = FakeSink()
     sink.before = [Refused("no route to host")] * 100_000
-    began = time.monotonic()
     with shipper(tmp_path, sink) as ship:
         report = finish(ship, seconds=0.2)
 
-    assert time.monotonic() - began < 50  # without the deadline it goes on for ever
     assert (report.bytes_shipped, report.bytes_total, report.complete) == (0, 5, False)
     assert "no route to host" in report.warnings[0]
 
