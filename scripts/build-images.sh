@@ -37,7 +37,7 @@ ensure_base() {
     [[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || missing+=(debian-archive-keyring)
     if ((${#missing[@]})); then apt_install "${missing[@]}"; fi
     local id
-    id=$(as_root mmdebstrap --quiet --variant=minbase --dpkgopt='path-exclude=/usr/share/man/*' \
+    id=$(as_root mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Retries "3"' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' bookworm - | docker import - 2> "$log") \
         || die "the base image could not be made" "$(tail -n 3 "$log")"
     docker tag "$id" "$base"

@@ -54,13 +54,13 @@ PACKAGES: Final = (
 
 _OS_RELEASE: Final = 'NAME="Amazon Linux"\nVERSION="2023"\nID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"\n'
 _REPOSITORY: Final = "[amazonlinux]\nname=Amazon Linux 2023\nbaseurl=file:///srv/$releasever\ngpgcheck=0\n"
-_INSTALL: Final = """set -e
+_INSTALL: Final = f"""set -e
     mount -t overlay overlay -o lowerdir=$1,upperdir=$2/upper,workdir=$2/work $2/root
     mount -t proc proc $2/root/proc
     mount --bind /etc/resolv.conf $2/root/etc/resolv.conf
     export DEBIAN_FRONTEND=noninteractive
-    chroot $2/root apt-get update -qq
-    chroot $2/root apt-get install -y -qq --no-install-recommends dnf python3-dnf rpm createrepo-c
+    chroot $2/root {build.APT_GET} update
+    chroot $2/root {build.APT_GET} install -y --no-install-recommends dnf python3-dnf rpm createrepo-c
     printf '%s' "$3" > $2/root/srv/packages.spec
     chroot $2/root rpmbuild --quiet -bb --define "_rpmdir /srv/$4" /srv/packages.spec
     chroot $2/root createrepo_c --quiet /srv/$4
@@ -87,7 +87,7 @@ def amazon() -> Image:
             raise RuntimeError(f"no machine like Amazon's: {done.stdout[-1000:]}{done.stderr[-2000:]}")
 
     base = build.bare_root()
-    with build.locked(build.FOLDER):
+    with build.locked(build.FOLDER, "amazon"):
         layer = build.kept(build.FOLDER, "amazon", [base.name, _INSTALL, *words], make)
     return Image(Path(f"{layer}/upper:{base}"), None)
 

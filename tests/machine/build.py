@@ -35,7 +35,9 @@ _OPTIONS: Final = ("--quiet", "--variant=apt", "--skip=cleanup/apt/lists")
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
 _TASKS_IMAGE: Final = "solorun/demo-tools:1"
 """What the tests' tasks run in: machines here reach no registry."""
-_PLAIN_DOCKER: Final = ("apt-get", "install", "--quiet", "--yes", "docker.io")
+_PLAIN_DOCKER: Final = ("docker.io",)
+APT_GET: Final = "apt-get -qq -o Acquire::Retries=3"
+"""As every program here calls it: registries fail now and then."""
 _LOCK: Final = REPOSITORY / "ansible/roles/run_agent/files/requirements.lock"
 
 # What a system in a container needs and an EC2 instance does not.
@@ -62,10 +64,10 @@ def image(folder: Path = FOLDER) -> Image:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Alone with the folder: another process may be building in it."""
+def locked(folder: Path, kind: str = "") -> Iterator[None]:
+    """Alone with what is kept of a kind, by default with the image: another process may be building it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (folder / (f"{kind}.lock" if kind else "lock")).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -98,9 +100,9 @@ def plain_root(folder: Path = FOLDER, kind: str = "plain", packages: tuple[str, 
 
     With more packages it is of another kind, of which there is one too.
     """
-    with locked(folder):
-        base = _base(folder)
-        install = (*_PLAIN_DOCKER, *packages)
+    base = bare_root(folder)
+    install = (*_PLAIN_DOCKER, *packages)
+    with locked(folder, kind):
         return kept(folder, kind, [base.name, *install], lambda made: _make_plain(made, base, install))
 
 
@@ -114,7 +116,7 @@ def files_in(folder: str) -> list[Path]:
 
 
 def kept(folder: Path, kind: str, sources: Iterable[str | Path], make: Callable[[Path], None]) -> Path:
-    """The folder of this kind that was made from `sources`; older ones go. To be called alone with `folder`."""
+    """The folder of this kind that was made from `sources`; older ones go. To be called alone, see `locked`."""
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes() if isinstance(source, Path) else source.encode())
@@ -159,7 +161,9 @@ def _make_base(made: Path) -> None:
     # Nobody builds on where a run was killed: the next one begins anew.
     # What it mounts goes with it, even then.
     ours = ("setpriv", "--pdeathsig=TERM", "unshare", "--mount")
-    _run(*ours, "mmdebstrap", *_OPTIONS, f"--include={','.join(_PACKAGES)}", *left_out, "bookworm", str(made))
+    retries = '--aptopt=Acquire::Retries "3"'
+    included = f"--include={','.join(_PACKAGES)}"
+    _run(*ours, "mmdebstrap", *_OPTIONS, retries, included, *left_out, "bookworm", str(made))
     for path, text in _TWEAKS.items():
         (made / path).parent.mkdir(parents=True, exist_ok=True)
         (made / path).write_text(text)
@@ -184,8 +188,7 @@ def _make_wheels(made: Path) -> None:
 def wheel(folder: Path = FOLDER) -> Path:
     """The project's own wheel."""
     sources = [*files_in("agent"), *files_in("launcher"), REPOSITORY / "pyproject.toml"]
-    with (folder / "wheel.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder, "wheel"):
         return next(kept(folder, "wheel", sources, _make_wheel).glob("*.whl"))
 
 
@@ -218,7 +221,7 @@ def _make_plain(made: Path, base: Path, install: tuple[str, ...]) -> None:
     _run("cp", "-a", str(base), str(made))
     with _root_held(made) as pid:
         enter = ("nsenter", f"--target={pid}", "--mount", "--pid", "chroot", str(made))
-        _run(*enter, "env", "DEBIAN_FRONTEND=noninteractive", *install)
+        _run(*enter, "env", "DEBIAN_FRONTEND=noninteractive", *APT_GET.split(), "install", "--yes", *install)
 
 
 def _make_docker(made: Path, root: Path, wheels: Path) -> None:

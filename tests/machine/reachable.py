@@ -21,8 +21,8 @@ _INSTALL: Final = f"""set -e
     mount -t proc proc $2/root/proc
     mount --bind /etc/resolv.conf $2/root/etc/resolv.conf
     export DEBIAN_FRONTEND=noninteractive
-    chroot $2/root apt-get update -qq
-    chroot $2/root apt-get install -y -qq --no-install-recommends openssh-server sudo
+    chroot $2/root {build.APT_GET} update
+    chroot $2/root {build.APT_GET} install -y --no-install-recommends openssh-server sudo
     chroot $2/root useradd --create-home --shell /bin/bash {USER}
     echo '{USER} ALL=(ALL) NOPASSWD: ALL' > $2/root/etc/sudoers.d/{USER}
     printf '#!/bin/sh\\nexit 0\\n' > $2/root/usr/bin/cloud-init
@@ -41,7 +41,7 @@ def reachable(image: Image) -> Image:
         if done.returncode != 0:
             raise RuntimeError(f"no sshd for the machine: {done.stdout[-1000:]}{done.stderr[-2000:]}")
 
-    with build.locked(build.FOLDER):
+    with build.locked(build.FOLDER, "ssh"):
         layer = build.kept(build.FOLDER, "ssh", [image.root.name, _INSTALL], make)
     # A machine's root may be of several layers.
     return replace(image, root=Path(f"{layer}/upper:{image.root}"))

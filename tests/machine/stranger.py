@@ -5,7 +5,6 @@ What is brought to it is made by the code of `make bundle`, and sent by the laun
 
 from __future__ import annotations
 
-import fcntl
 import subprocess
 import tempfile
 from pathlib import Path
@@ -42,14 +41,12 @@ def root() -> Path:
 
 def programs(folder: Path = build.FOLDER) -> Bringing:
     """What `make bundle` makes for this computer's processor."""
-    folder.mkdir(parents=True, exist_ok=True)
     inspect = ["docker", "image", "inspect", "--format", "{{.Id}}", CPYTHON_IMAGE, NEXTFLOW_IMAGE]
     cpython, nextflow = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.split()
     sources: list[str | Path] = [cpython]
     for name in ("agent", "ansible", "bundle"):
         sources += build.files_in(name)
-    with (folder / "bundle.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with build.locked(folder, "bundle"):
         bundle = build.kept(folder, "bundle", sources, _make_bundle)
         archive = build.kept(folder, "archive", [nextflow], _make_archive)
     return Bringing(agent_for(bundle, own_arch()), container_image_for(archive, own_arch(), NEXTFLOW_IMAGE))

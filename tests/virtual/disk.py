@@ -59,7 +59,7 @@ def bootable(image: Image) -> Bootable:
 def _make_kernel(made: Path) -> None:
     made.mkdir()
     package = _run("apt-cache", "depends", "--important", _KERNEL).split("Depends: ")[1].split()[0]
-    _run("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package, cwd=made)
+    _run(*build.APT_GET.split(), "download", "-o", "APT::Sandbox::User=root", package, cwd=made)
     _run("dpkg-deb", "--extract", str(next(made.glob("*.deb"))), str(made / "tree"))
     modules = next((made / "tree/lib/modules").iterdir())
     _run("depmod", "--basedir", str(made / "tree"), modules.name)
