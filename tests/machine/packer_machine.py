@@ -111,9 +111,13 @@ class PackerOnPath:
         return packer_version() < OLDEST_PACKER
 
     def run(
-        self, command: str, variables: Mapping[str, str], *options: str
+        self, command: str, variables: Mapping[str, str], *options: str, limit_s: float = BUILD_S
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of Packer's commands on the template, with these variables."""
+        """Run one of Packer's commands on the template, with these variables.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer than `limit_s` seconds; nothing that it started lives on.
+        """
         within = ("nsenter", "--target", str(self.network.pid), "--net")
         given = [word for name, value in variables.items() for word in ("-var", f"{name}={value}")]
         environ = clean_environ(self.home, self.network.endpoint_url)
@@ -121,9 +125,12 @@ class PackerOnPath:
         if self.persons_home:
             guard = self.persons_home.prefix
             environ["SSH_AUTH_SOCK"] = str(self.persons_home.agent)
+        # With the first process of a PID namespace goes all that it started: ansible, ssh, the tests.
+        together = ("unshare", "--pid", "--fork", "--kill-child")
+        own_proc = ("unshare", "--mount-proc")
         return subprocess.run(
-            [*guard, *within, "packer", command, *options, *given, str(self.folder)],
-            cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=BUILD_S,
+            [*together, *guard, *within, *own_proc, "packer", command, *options, *given, str(self.folder)],
+            cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=limit_s,
         )  # fmt: skip
 
     def variables(self, output: Path, region: str = REGION, suite: Path = SUITE) -> dict[str, str]:
@@ -185,11 +192,11 @@ def prepared(
         try:
             yield made
         finally:
-            _close_connections(ssh)
+            close_connections(ssh)
 
 
-def _close_connections(folder: Path) -> None:
-    """Those of a build that was broken off would outlive their machine by a minute."""
+def close_connections(folder: Path) -> None:
+    """End those whose sockets are in a folder: kept open by ssh, they would outlive their machine by a minute."""
     for path in folder.rglob("*"):
         if path.is_socket():
             close = ["ssh", "-F", "none", "-S", str(path), "-O", "exit", "-"]

@@ -14,7 +14,7 @@ from tests.integration.lone_machine import eventually
 from tests.machine.build import REPOSITORY
 from tests.machine.fabric import Fabric
 from tests.machine.machine import Image, Machine
-from tests.machine.packer_machine import clean_environ
+from tests.machine.packer_machine import clean_environ, close_connections
 from tests.machine.reachable import USER, key_pair, reachable, with_ssh
 
 # As Session Manager does it: a connection to the agent becomes one to the machine's own sshd. It never stops writing.
@@ -85,6 +85,7 @@ def seal(machine: Machine, key: Path) -> None:
             ],
             env=environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
+        close_connections(Path(home))
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
