@@ -53,7 +53,7 @@ def make(name: str) -> None:
 def processes(name: str) -> set[int]:
     """All processes of a machine that are left."""
     found: set[int] = set()
-    for folder in _folders(name):
+    for folder in folders(name):
         with contextlib.suppress(OSError):
             found |= {int(word) for word in (folder / "cgroup.procs").read_text().split()}
     return found
@@ -72,7 +72,7 @@ def leader(name: str) -> int:
 
 def thaw(name: str) -> None:
     """A paused container is not killed before it is thawed, in version 1."""
-    for folder in _folders(name):
+    for folder in folders(name):
         with contextlib.suppress(OSError):
             if (folder / "freezer.state").exists():
                 (folder / "freezer.state").write_text("THAWED")
@@ -85,7 +85,7 @@ def remove(name: str) -> None:
         OSError: something lives on in them.
     """
     deadline = time.monotonic() + _RMDIR_S
-    for folder in _folders(name):
+    for folder in folders(name):
         while folder.exists():
             try:
                 folder.rmdir()
@@ -95,10 +95,16 @@ def remove(name: str) -> None:
                 time.sleep(0.02)
 
 
-def _folders(name: str) -> list[Path]:
-    """Those inside come before those around them."""
-    found: list[Path] = []
-    for hierarchy in _hierarchies():
-        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
-            found.append(Path(folder))
-    return found
+def folders(name: str) -> list[Path]:
+    """A machine's folders that are there; those inside come before those around them.
+
+    Raises:
+        ValueError: this names no machine: nobody is to be given every process of this computer.
+    """
+    if not name or "/" in name or name.startswith("."):
+        raise ValueError(f"{name!r} is no machine's name")
+    if version_2() and SYSTEMD.is_dir():
+        own = [ROOT / "system.slice" / f"{name}.scope"]
+    else:
+        own = [hierarchy / name for hierarchy in _hierarchies()]
+    return [Path(folder) for top in own for folder, _, _ in os.walk(top, topdown=False)]

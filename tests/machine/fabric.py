@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
@@ -15,7 +16,7 @@ from werkzeug.serving import make_server
 
 from launcher.localcloud.metadata_service import MetadataServer, Question
 from launcher.localcloud.metadata_values import InstanceMetadata
-from tests.machine.namespaces import inside, ip, listen, network
+from tests.machine.namespaces import inside, ip, listen, network, within
 
 GATEWAY: Final = "10.77.0.1"
 METADATA: Final = "169.254.169.254"
@@ -53,6 +54,11 @@ class Fabric:
         ip(pid, *f"addr add {address}/16 dev eth0".split())
         ip(pid, "link", "set", "eth0", "up")
         ip(pid, *f"route add default via {GATEWAY}".split())
+
+    def ports(self) -> list[str]:
+        """The bridge's ends of the machines' interfaces."""
+        links = json.loads(within(self.pid, "ip", "-json", "link", "show", "master", "br0"))
+        return [link["ifname"] for link in links]
 
     def _identify(self, address: str, path: str) -> Question | None:
         tell = self.machines.get(address)

@@ -25,15 +25,16 @@ def new_name() -> str:
 
 @contextmanager
 def owned(name: str, folder: Path) -> Iterator[None]:
-    """Note down that this process looks after a machine."""
+    """Note down that this process looks after a machine; where something of it stays, so does the note."""
     note = STATE / name
     with _alone():
         note.write_text(f"{os.getpid()} {_started(os.getpid())}\n{folder}\n")
     try:
         yield
     finally:
-        with _alone():
-            note.unlink()
+        if not folder.exists() and not cgroups.folders(name):
+            with _alone():
+                note.unlink()
 
 
 def clear() -> list[str]:
@@ -41,7 +42,11 @@ def clear() -> list[str]:
     gone = []
     with _alone():
         for note in STATE.iterdir():
-            owner, folder = note.read_text().splitlines()
+            noted = note.read_text().splitlines()
+            if len(noted) != 2:  # its owner was killed while it wrote, before it made anything
+                note.unlink()
+                continue
+            owner, folder = noted
             pid, started = owner.split()
             if _started(int(pid)) == started:
                 continue

@@ -95,11 +95,14 @@ class Machine:
             raise RuntimeError(f"{' '.join(words)}: exit {done.returncode}: {said}")
         return done.stdout.decode(errors="replace")
 
-    def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *words: str, stdin: bytes = b"", within: float | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a program in the machine, whatever becomes of it.
 
         Raises:
             RuntimeError: the machine is not there.
+            subprocess.TimeoutExpired: it has not ended within so many seconds.
         """
         leader = self.leader
         if leader == 0:
@@ -112,7 +115,7 @@ class Machine:
             "LC_ALL": "C.UTF-8",
         }
         return subprocess.run(
-            [*enter, *words], input=stdin, capture_output=True, check=False, env=environment
+            [*enter, *words], input=stdin, capture_output=True, check=False, env=environment, timeout=within
         )
 
     def unit(self, unit: str, name: str) -> str:
@@ -204,6 +207,7 @@ def booted(
     limits: Limits | None = None,
     files: dict[str, str] | None = None,
     docker: Path | None = None,
+    empty_docker: bool = False,
     scratch: Path | None = None,
     scratch_bytes: int | None = None,
     metadata: bool = True,
@@ -222,6 +226,7 @@ def booted(
         limits: of the dead-man's switch; the image's own where None.
         files: more files of the machine, by path; whole.
         docker: a folder that becomes Docker's data, and is kept.
+        empty_docker: Docker has nothing, and a disk for what it will have, which goes with the machine.
         scratch: a folder that becomes /scratch, and is kept: an instance-store disk of sorts.
         scratch_bytes: /scratch is a small disk in memory of this size instead.
         metadata: whether its metadata service answers.
@@ -232,20 +237,17 @@ def booted(
     name = leftovers.new_name()
     home = folder / name
     address = fabric.address()
-    for part in ("upper", "work", "root", "scratch"):
-        (home / part).mkdir(parents=True)
-    _write(home / "upper", {**_identity(name, fabric), **_shorter(limits), **(files or {})})
     console = console or home / "console.log"
-    console.touch()
     plan = {
         "mounts": _mounts(image, home, scratch, scratch_bytes),
-        "command": _nspawn(image, name, home, docker),
+        "command": _nspawn(image, name, home, home / "docker" if empty_docker else docker),
         "console": str(console),
         "off": str(home / "off"),
     }
-    cgroups.make(name)
-    try:
-        with leftovers.owned(name, home), (home / "keeper.log").open("wb") as told:
+    with leftovers.owned(name, home), _room(name, home):
+        _write(home / "upper", {**_identity(name, fabric), **_shorter(limits), **(files or {})})
+        console.touch()
+        with (home / "keeper.log").open("wb") as told:
             keeper = subprocess.Popen(
                 [
                     *cgroups.launcher(name),
@@ -272,10 +274,20 @@ def booted(
                 machine.start()
                 yield machine
             finally:
+                fabric.machines.pop(address, None)
                 if keeper.poll() is None:
                     machine.power_loss()
+
+
+@contextmanager
+def _room(name: str, home: Path) -> Iterator[None]:
+    """A machine's folders and cgroups; neither is there afterwards, nor any process of it."""
+    for part in ("upper", "work", "root", "scratch", "docker"):
+        (home / part).mkdir(parents=True)
+    try:
+        cgroups.make(name)
+        yield
     finally:
-        fabric.machines.pop(address, None)
         cgroups.thaw(name)
         eventually(f"{name} is gone", lambda: not cgroups.processes(name), within=30)
         cgroups.remove(name)

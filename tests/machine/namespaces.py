@@ -40,12 +40,13 @@ def ip(pid: int, *words: str) -> None:
     within(pid, "ip", *words)
 
 
-def within(pid: int, *words: str, stdin: str | None = None) -> None:
-    """A program of this computer in the network namespace of a process."""
+def within(pid: int, *words: str, stdin: str | None = None) -> str:
+    """What a program of this computer says in the network namespace of a process."""
     command = ["nsenter", "--target", str(pid), "--net", *words]
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def inside(pid: int, work: Callable[[], T]) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -23,6 +22,9 @@ from tests.machine.machine import Image, Machine, booted
 from tests.machine.nsenter import inside
 from tests.machine.test_doctor import examined
 
+# Together, as each would wait for the first to have made all that they need; and that takes its time.
+pytestmark = [pytest.mark.xdist_group("own image"), pytest.mark.timeout(900)]
+
 OURS = ("/opt/solorun", "/etc/solorun/dead-man.conf", "/usr/libexec/solorun", "/scratch")
 
 
@@ -35,16 +37,13 @@ def brought(aws: S3Server) -> Bringing:
 
 @pytest.fixture
 def machines() -> Iterator[ExitStack]:
-    """Machines that are started in it are gone afterwards, and what Docker had on them."""
+    """Machines that are started in it are gone afterwards."""
     with ExitStack() as stack:
         yield stack
 
 
 def start(machines: ExitStack, network: Fabric, user_data: str) -> Machine:
     """A machine of that image; its Docker has nothing."""
-    docker = build.FOLDER / f"{leftovers.new_name()}-docker"
-    docker.mkdir()
-    machines.callback(shutil.rmtree, docker)
     image = Image(stranger.root(), None)
     for path in OURS:
         assert not (image.root / path.lstrip("/")).exists()
@@ -56,7 +55,7 @@ def start(machines: ExitStack, network: Fabric, user_data: str) -> Machine:
             user_data=user_data.encode(),
             limits=None,
             files=stranger.CLOUD_INIT,
-            docker=docker,
+            empty_docker=True,
         )
     )
 
