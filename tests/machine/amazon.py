@@ -14,7 +14,9 @@ from tests.machine.machine import Image
 RELEASEVER: Final = "2023.12.20260930"
 _SERVICE: Final = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 _SOCKET: Final = "[Socket]\nListenStream=/run/docker.sock\n[Install]\nWantedBy=sockets.target\n"
+_TIMER: Final = "[Timer]\nOnActiveSec=1d\n[Install]\nWantedBy=timers.target\n"
 _UNITS: Final = "/usr/lib/systemd/system"
+_AT_BOOT: Final = "/etc/systemd/system/timers.target.wants"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,26 @@ class Package:
     links: dict[str, str] = field(default_factory=dict)
 
 
+ON_THE_SOURCE: Final = (
+    Package("system-release"),
+    Package(
+        "update-motd",
+        {f"{_UNITS}/update-motd.service": _SERVICE, f"{_UNITS}/update-motd.timer": _TIMER},
+        {f"{_AT_BOOT}/update-motd.timer": f"{_UNITS}/update-motd.timer"},
+    ),
+    # A rule of udev's enables and starts the timer for each network interface.
+    Package(
+        "amazon-ec2-net-utils",
+        {
+            f"{_UNITS}/refresh-policy-routes@.service": _SERVICE,
+            f"{_UNITS}/refresh-policy-routes@.timer": _TIMER,
+        },
+        {f"{_AT_BOOT}/refresh-policy-routes@ens5.timer": f"{_UNITS}/refresh-policy-routes@.timer"},
+    ),
+)
+"""What Amazon's image has already: two of them with a timer that is active since boot."""
 PACKAGES: Final = (
+    *ON_THE_SOURCE,
     Package("chrony", {f"{_UNITS}/chronyd.service": _SERVICE}),
     Package(
         "docker",
@@ -46,10 +67,8 @@ PACKAGES: Final = (
         },
     ),
     Package("python3.12", links={"/usr/bin/python3.12": "python3.11"}),
-    *(
-        Package(name)
-        for name in ("system-release", "python3.12-pip", "mdadm", "xfsprogs", "fuse3", "mount-s3")
-    ),
+    Package("mdadm", {f"{_UNITS}/raid-check.service": _SERVICE, f"{_UNITS}/raid-check.timer": _TIMER}),
+    *(Package(name) for name in ("python3.12-pip", "xfsprogs", "fuse3", "mount-s3")),
 )
 
 _OS_RELEASE: Final = 'NAME="Amazon Linux"\nVERSION="2023"\nID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"\n'
@@ -64,8 +83,7 @@ _INSTALL: Final = f"""set -e
     printf '%s' "$3" > $2/root/srv/packages.spec
     chroot $2/root rpmbuild --quiet -bb --define "_rpmdir /srv/$4" /srv/packages.spec
     chroot $2/root createrepo_c --quiet /srv/$4
-    # Its version says which release an image is of.
-    chroot $2/root rpm --install --nodeps /srv/$4/noarch/system-release-$4-1.noarch.rpm
+    for name in $7; do chroot $2/root rpm --install --nodeps /srv/$4/noarch/$name-$4-1.noarch.rpm; done
     rm $2/root/etc/os-release
     printf '%s' "$5" > $2/root/etc/os-release
     echo 'Amazon Linux release 2023 (Amazon Linux)' > $2/root/etc/system-release
@@ -76,7 +94,8 @@ _INSTALL: Final = f"""set -e
 
 def amazon() -> Image:
     """What such a machine is started from; it has none of the roles."""
-    words = (_spec(), RELEASEVER, _OS_RELEASE, _REPOSITORY)
+    there = " ".join(package.name for package in ON_THE_SOURCE)
+    words = (_spec(), RELEASEVER, _OS_RELEASE, _REPOSITORY, there)
 
     def make(layer: Path) -> None:
         for part in ("upper", "work", "root"):

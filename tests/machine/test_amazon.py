@@ -9,12 +9,15 @@ import pytest
 from tests.machine import build
 from tests.machine.amazon import PACKAGES, RELEASEVER, amazon
 from tests.machine.fabric import Fabric
+from tests.machine.image import test_system
 from tests.machine.machine import booted
+from tests.machine.nsenter import inside
 
 
 @pytest.mark.timeout(600)  # the longest play of all, on a machine that is busy with other tests
 def test_the_roles_run_on_amazon_linux(network: Fabric) -> None:
-    """Packages come from the pinned release by dnf, services are as they should be; nothing is left to do."""
+    """Packages come from the pinned release by dnf, services are as they should be, and what woke up by itself does no
+    more, without a boot in between; nothing is left to do."""
     (wheels,) = build.FOLDER.glob("wheels-*")
     variables = {
         "base_releasever": RELEASEVER,
@@ -23,6 +26,7 @@ def test_the_roles_run_on_amazon_linux(network: Fabric) -> None:
     }
     with booted(amazon(), network, build.FOLDER) as machine:
         machine.wait_up()
+        assert machine.is_active("update-motd.timer")
         build.play(machine.leader, variables=variables)
         assert machine.exec("cat", "/etc/dnf/vars/releasever") == f"{RELEASEVER}\n"
         installed = machine.exec("rpm", "--query", "--all", "--queryformat", "%{NAME}\\n").split()
@@ -40,6 +44,14 @@ def test_the_roles_run_on_amazon_linux(network: Fabric) -> None:
             "amazon-cloudwatch-agent": "disabled",
             "run-agent": "enabled",
         }
+        test_system.test_nothing_wakes_up_by_itself(inside(machine))
+        test_system.test_no_unit_has_failed(inside(machine))
+        assert machine.is_active("refresh-policy-routes@ens5.timer")
         assert machine.exec("/opt/solorun/venv/bin/run-agent", "--version").startswith("run-agent ")
         again = ("--check", "--tags=base,docker,studio")
         assert build.play(machine.leader, variables=variables, options=again) == []
+        units = ("scratch.service", "run-cloudwatch.service", "run-journal.service")
+        for unit in units:
+            machine.exec("sh", "-c", f"echo '# older' >> /etc/systemd/system/{unit}")
+        build.play(machine.leader, variables=variables, options=("--tags=scratch,cloudwatch_agent",))
+        assert [machine.unit(unit, "NeedDaemonReload") for unit in units] == ["no"] * len(units)
