@@ -23,6 +23,12 @@ COPY --from=plugins /plugins /plugins
 RUN echo "${NEXTFLOW_VERSION:?}" > /version
 CMD ["cat", "/version", "/plugins"]
 """
+# As one with buildx, which Amazon's has: a build leaves files beside the settings.
+KEEPING = """#!/bin/sh
+settings=${DOCKER_CONFIG:-$HOME/.docker}
+[ "$1" != build ] || mkdir -p "$settings/buildx"
+exec /usr/bin/docker "$@"
+"""
 
 
 def docker(machine: Machine, *words: str) -> list[str]:
@@ -40,6 +46,8 @@ def test_builds_the_image_on_the_machine_and_cleans_up(boot: Boot, tmp_path: Pat
     (tmp_path / "plugins.txt").write_text("nf-amazon@1.0.0\nnf-wave@2.0.0\n")
     variables = {"nextflow_image": IMAGE, "nextflow_context": str(tmp_path), "nextflow_base": BASE}
 
+    machine.exec("sh", "-c", "cat > /usr/local/bin/docker && chmod 755 /usr/local/bin/docker", stdin=KEEPING)
+
     assert "nextflow : Build" in play(machine.leader, variables=variables, options=ALONE)
 
     said = machine.exec("docker", "run", "--rm", IMAGE)
@@ -50,5 +58,6 @@ def test_builds_the_image_on_the_machine_and_cleans_up(boot: Boot, tmp_path: Pat
     assert set(docker(machine, "image", "ls", "--quiet", "--no-trunc")) == {*before, *made}
     assert docker(machine, "image", "ls", "--quiet", BASE) == []
     assert docker(machine, "container", "ls", "--all", "--quiet") == []
-    assert "nextflow-context" not in machine.exec("ls", "/var/tmp").split()
+    assert "nextflow-build" not in machine.exec("ls", "/var/tmp").split()
+    assert ".docker" not in machine.exec("ls", "--almost-all", "/root").split()
     assert play(machine.leader, variables=variables, options=ALONE) == []
