@@ -41,12 +41,19 @@ def hard_limit(run: LoneRun, limits: Limits) -> float:
 
 
 def test_the_limit_of_the_run_takes_the_place_of_the_cap(aws: S3Server, boot: Boot) -> None:
-    """At the claim two timers for the run's own limit are set, then those from boot are stopped."""
-    _, machine = running(aws, boot)
-    assert machine.is_active("machine-limit.timer")
-    assert machine.is_active("machine-limit-force.timer")
-    assert not machine.is_active("machine-cap.timer")
-    assert not machine.is_active("machine-cap-force.timer")
+    """At the claim two timers for the run's own limit are set, then those from boot are stopped; the next claim does so
+    too, where one was cut off in between, and stretches no limit."""
+    limits, caps = (
+        ["machine-limit.timer", "machine-limit-force.timer"],
+        ["machine-cap.timer", "machine-cap-force.timer"],
+    )
+    _, machine = running(aws, boot, limits=Limits(cap=300))
+    assert [machine.is_active(timer) for timer in limits + caps] == [True, True, False, False]
+    ends = [machine.unit(timer, "NextElapseUSecMonotonic") for timer in limits]
+    machine.exec("systemctl", "start", *caps)
+    machine.exec("/usr/libexec/solorun/dead-man", "claimed", "3600")
+    assert [machine.is_active(timer) for timer in limits + caps] == [True, True, False, False]
+    assert [machine.unit(timer, "NextElapseUSecMonotonic") for timer in limits] == ends
 
 
 def test_a_killed_agent_takes_its_run_up_again(aws: S3Server, boot: Boot) -> None:
