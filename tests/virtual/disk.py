@@ -18,6 +18,13 @@ _INIT: Final = Path(__file__).with_name("init")
 _MODULES: Final = ("fs/ext4", "fs/jbd2", "fs/mbcache.ko", "drivers/nvme", "crypto", "lib", "block", "arch")
 """What the initial ramdisk needs until the root disk is mounted."""
 _SIZE: Final = "8G"
+_MODELS: Final = (
+    'echo "Amazon EC2 NVMe Instance Storage" > /run/model;'
+    " for model in /sys/class/nvme/nvme[1-9]/model; do"
+    " [ ! -e $model ] || mount --bind /run/model $model; done"
+)
+SCRIPT: Final = "/usr/local/sbin/try-scratch"
+"""Started in place of systemd: /scratch is made with udev at work, looked at, written to, and the machine is reset."""
 _ROOT: Final = {
     "etc/hostname": "virtual\n",
     "etc/hosts": "127.0.0.1 localhost virtual\n",
@@ -27,12 +34,23 @@ _ROOT: Final = {
     "etc/solorun/run-agent.env": f"AWS_ENDPOINT_URL=http://{GATEWAY}:{AWS_PORT}\n",
     "etc/systemd/journald.conf.d/console.conf": "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\n",
     # QEMU's disks have a model of their own; on EC2 it says which are the instance's.
-    "etc/systemd/system/scratch.service.d/model.conf": (
-        "[Service]\nExecStartPre=/bin/sh -c '"
-        'echo "Amazon EC2 NVMe Instance Storage" > /run/model;'
-        " for model in /sys/class/nvme/nvme[1-9]/model; do"
-        " [ ! -e $model ] || mount --bind /run/model $model; done'\n"
-    ),
+    "etc/systemd/system/scratch.service.d/model.conf": (f"[Service]\nExecStartPre=/bin/sh -c '{_MODELS}'\n"),
+    SCRIPT.lstrip("/"): f"""#!/bin/sh
+exec > /dev/console 2>&1 < /dev/null
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /run
+{_MODELS}
+/lib/systemd/systemd-udevd --daemon
+udevadm trigger --action=add
+/usr/libexec/solorun/scratch
+echo found: $(cat /scratch/run /var/lib/docker/of-an-earlier-boot) "$(stat -f -c %T /scratch)"
+echo journal > /scratch/run
+echo container > /var/lib/docker/of-an-earlier-boot
+sync
+echo b > /proc/sysrq-trigger
+""",
 }
 
 
@@ -105,6 +123,7 @@ def _make_disk(made: Path, image: Image, kernel: Path) -> None:
     for path, text in _ROOT.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
+    (root / SCRIPT.lstrip("/")).chmod(0o755)
     wants = root / "etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
     wants.symlink_to("/lib/systemd/system/systemd-networkd.service")
     _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(made / "root.img"), _SIZE)

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,13 @@ class Virtual:
 
 @contextmanager
 def virtual(
-    bootable: Bootable, fabric: Fabric, folder: Path, *, user_data: bytes, store_disks: int = 0
+    bootable: Bootable,
+    fabric: Fabric,
+    folder: Path,
+    *,
+    user_data: bytes | None = None,
+    store: Sequence[Path] = (),
+    script: str = "",
 ) -> Iterator[Virtual]:
     """A virtual machine that boots, and of which nothing is left afterwards.
 
@@ -57,7 +63,8 @@ def virtual(
         fabric: the network it is in.
         folder: for its disks and its console; removed at the end.
         user_data: as given to EC2.
-        store_disks: how many instance-store disks it has.
+        store: its instance-store disks, made by `store_disks`; they are kept.
+        script: what is started in place of systemd.
     """
     name = f"v{secrets.token_hex(4)}"
     home = folder / name
@@ -69,10 +76,16 @@ def virtual(
     ip(fabric.pid, *f"link set {name} master br0 up".split())
     try:
         disks = [_disk(home / "root.qcow2", "-b", str(bootable.disk), "-F", "raw")]
-        disks += [_disk(home / f"store{number}.qcow2", size=_STORE_SIZE) for number in range(store_disks)]
+        disks += store
         with (home / "console.log").open("wb") as console:
             process = subprocess.Popen(
-                ["nsenter", "--target", str(fabric.pid), "--net", *_qemu(bootable, name, address, disks)],
+                [
+                    "nsenter",
+                    "--target",
+                    str(fabric.pid),
+                    "--net",
+                    *_qemu(bootable, name, address, disks, script),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -90,14 +103,21 @@ def virtual(
         shutil.rmtree(home)
 
 
+def store_disks(folder: Path, count: int) -> list[Path]:
+    """Instance-store disks that nobody has written to."""
+    return [_disk(folder / f"store{number}.qcow2", size=_STORE_SIZE) for number in range(count)]
+
+
 def _disk(path: Path, *options: str, size: str = "") -> Path:
     words = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(path), *([size] if size else [])]
     subprocess.run(words, check=True, capture_output=True)
     return path
 
 
-def _qemu(bootable: Bootable, name: str, address: str, disks: list[Path]) -> list[str]:
+def _qemu(bootable: Bootable, name: str, address: str, disks: list[Path], script: str) -> list[str]:
     told = f"solorun.address={address}/16 solorun.gateway={GATEWAY}"
+    if script:
+        told += f" solorun.script={script}"
     words = [
         # No KVM: it is rarely there where tests run, and where it seems to be it may hang.
         *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),

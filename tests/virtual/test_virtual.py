@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,20 +14,21 @@ from tests.machine import build
 from tests.machine.conftest import pointer_of
 from tests.machine.fabric import Fabric
 from tests.machine.machine import Image
-from tests.virtual.disk import bootable
-from tests.virtual.machine import virtual
+from tests.virtual.disk import SCRIPT, bootable
+from tests.virtual.machine import store_disks, virtual
 
 pytestmark = pytest.mark.timeout(3600)
 """Every instruction is emulated."""
 
 
 def test_a_run_on_instance_store_disks_and_version_2_of_control_groups(
-    aws: S3Server, image: Image, network: Fabric
+    aws: S3Server, image: Image, network: Fabric, tmp_path: Path
 ) -> None:
     """Two disks become one /scratch with Docker's data, the run succeeds there, what its container used is measured."""
     run = submit(aws, "hello", time_limit_s=3600)
     made = bootable(image)
-    with virtual(made, network, build.FOLDER, user_data=pointer_of(run), store_disks=2) as machine:
+    store = store_disks(tmp_path, 2)
+    with virtual(made, network, build.FOLDER, user_data=pointer_of(run), store=store) as machine:
         machine.wait_off(within=1800)
         console = machine.console
     assert "/dev/nvme1n1 /dev/nvme2n1 mounted at /scratch" in console
@@ -40,3 +42,17 @@ def test_a_run_on_instance_store_disks_and_version_2_of_control_groups(
     assert used["cpu_s"] > 1
     assert used["memory_bytes"] > 50e6
     assert used["written_bytes"] > 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_reset_keeps_what_is_on_instance_store_disks(
+    image: Image, network: Fabric, tmp_path: Path, count: int
+) -> None:
+    """After a reset /scratch and Docker's data are as they were: real arrays and file systems, udev at work beside."""
+    made, store = bootable(image), store_disks(tmp_path, count)
+    found = []
+    for _ in range(3):
+        with virtual(made, network, build.FOLDER, store=store, script=SCRIPT) as machine:
+            machine.wait_off(within=300)
+            found.append(next(line for line in machine.console.splitlines() if "found:" in line).split()[1:])
+    assert found == [["xfs"], ["journal", "container", "xfs"], ["journal", "container", "xfs"]]
