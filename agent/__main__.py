@@ -197,7 +197,7 @@ def _tell_machine(command: tuple[str, ...] | None, spec: RunSpec, left_s: float)
     """The machine's own switch takes the run's limit in place of the cap from boot; False while that cap holds."""
     if command is None:
         return True
-    words = (*command, str(int(left_s)), spec.run_id, spec.region, spec.log_group)
+    words = (*command, str(int(left_s)), spec.run_id, spec.log_group)
     try:
         subprocess.run(words, check=True, timeout=_SHUTDOWN_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:

@@ -43,8 +43,8 @@ class Settings:
     memory_bytes: int | None
     """Less memory than the machine has, for workloads."""
     claimed_command: tuple[str, ...] | None = None
-    """Told of the claimed run: its words are followed by the seconds that are left of its time limit, its id,
-    its region and its log group."""
+    """Told of the claimed run: its words are followed by the seconds that are left of its time limit, its id
+    and its log group."""
     notify_socket: str | None = None
     """Where systemd listens."""
     watchdog_s: float | None = None
