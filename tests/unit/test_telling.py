@@ -22,6 +22,7 @@ def until_running(stage: Stage) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.timeout(60)
 def test_a_machine_that_does_not_listen_is_told_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """It hears of the run while the workload runs, with what is left of the limit then, and no warning stays."""
     monkeypatch.setattr(agent.run, "TELL_S", 0.01)
