@@ -222,6 +222,12 @@ source "amazon-ebs" "solorun" {
   temporary_security_group_source_public_ip = length(var.ssh_cidrs) == 0 && var.session_manager_profile == ""
   shutdown_behavior                         = "terminate"
 
+  # Where nobody is left to end the machine, it ends itself. A unit in memory: the image has nothing of it.
+  user_data = <<-EOT
+    #!/bin/sh
+    exec systemd-run --unit=building-cap --on-active=3h systemctl poweroff --force --force
+  EOT
+
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, Final
 
 import hcl2
@@ -48,6 +49,14 @@ class Target:
 def quoted(text: str) -> str:
     """A string as HCL writes it."""
     return f'"{text}"'
+
+
+def user_data() -> str:
+    """What the building machine executes at its first boot, as cloud-init gets it."""
+    source = hcl2.loads(TEMPLATE.read_text())["source"][0][quoted("amazon-ebs")][quoted("solorun")]
+    lines = source["user_data"].strip('"').splitlines()
+    assert lines[0].startswith("<<-")
+    return dedent("\n".join(lines[1:-1])) + "\n"
 
 
 def derived(target: Target, playbooks: Path | None, *, old: bool) -> str:

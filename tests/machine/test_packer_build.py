@@ -28,8 +28,9 @@ from packer.release.record import Record
 from tests.fakes.s3_server import S3Server
 from tests.integration.release_kit import Account, Maintainer, cleaned, moto_pins
 from tests.integration.test_release import allowed
+from tests.machine.build import FOLDER
 from tests.machine.fabric import Fabric
-from tests.machine.machine import Image, Machine
+from tests.machine.machine import Image, Machine, booted
 from tests.machine.packer_machine import (
     BUILD_S,
     REGION,
@@ -40,7 +41,7 @@ from tests.machine.packer_machine import (
     prepared,
     trusted,
 )
-from tests.machine.packer_template import ROOT, Target
+from tests.machine.packer_template import ROOT, Target, user_data
 from tests.machine.persons_home import PersonsHome, guarded
 from tests.machine.reachable import key_pair, reachable, with_ssh
 
@@ -115,6 +116,8 @@ def built(
         enter = stack.enter_context
         enter(cleaned(account, REGIONS))
         machines = {arch: enter(with_ssh(with_sshd, network, key)) for arch in Arch}
+        for machine in machines.values():
+            machine.exec("sh", stdin=user_data())  # as cloud-init does
         hosts = {arch: machine.address for arch, machine in machines.items()}
         target = Target(hosts, key, enter(trusted(key, aws.url, REGION)), network.endpoint_url)
         home = enter(guarded(folder, ROOT))
@@ -167,6 +170,30 @@ def test_nothing_of_the_machine_is_in_the_image(built: Built) -> None:
         assert machine.exec("cat", "/etc/machine-id") == ""
         personal = "ls -d /etc/ssh/ssh_host_* /home/*/.ssh/authorized_keys || true"
         assert machine.exec("sh", "-c", personal) == ""
+
+
+def test_a_building_machine_carries_its_end_in_memory_only(built: Built, aws: S3Server) -> None:
+    """Every machine is given its own end in its user data; it waits until the build is over, on no disk."""
+    ec2 = client(aws.url, "ec2")
+    tagged = [{"Name": "tag:solorun:release", "Values": [PINS.release]}]
+    given = [
+        ec2.describe_instance_attribute(InstanceId=machine["InstanceId"], Attribute="userData")
+        for reservation in ec2.describe_instances(Filters=tagged)["Reservations"]
+        for machine in reservation["Instances"]
+    ]
+    assert [base64.b64decode(item["UserData"]["Value"]).decode() for item in given] == [user_data()] * 2
+    for machine in built.machines.values():
+        assert machine.is_active("building-cap.timer")
+        assert machine.exec("find", "/", "-xdev", "-name", "building-cap*") == ""
+
+
+def test_a_forgotten_building_machine_ends_itself(with_sshd: Image, network: Fabric) -> None:
+    """When the time in its user data is over the machine is off, whatever runs on it."""
+    assert "--on-active=3h" in user_data()
+    with booted(with_sshd, network, FOLDER) as machine:
+        machine.wait_up()
+        machine.exec("sh", stdin=user_data().replace("3h", "1s"))
+        machine.wait_off(within=60)
 
 
 def test_leaves_the_persons_own_things_alone(built: Built) -> None:

@@ -155,6 +155,16 @@ def test_machine_and_image_take_imdsv2_only(source: Block) -> None:
     assert source["imds_support"] == '"v2.0"'
 
 
+def test_a_building_machine_that_is_forgotten_is_gone(source: Block) -> None:
+    """It turns itself off after a time by a unit in memory, and a machine that turns itself off is terminated."""
+    script = source["user_data"].strip('"').splitlines()[1:-1]
+    assert [line.strip() for line in script] == [
+        "#!/bin/sh",
+        "exec systemd-run --unit=building-cap --on-active=3h systemctl poweroff --force --force",
+    ]
+    assert source["shutdown_behavior"] == '"terminate"'
+
+
 def test_disk_is_50_gb_of_gp3() -> None:
     """The root disk is gp3 with its 3000 IOPS and 125 MB/s named, 50 GB unless asked otherwise."""
     parsed = hcl2.loads((PACKER / "solorun.pkr.hcl").read_text())
