@@ -59,9 +59,10 @@ def test_a_sealed_machine_has_nothing_of_its_maker(boot: Boot) -> None:
         "mkdir -p /root/.aws /root/.ssh && touch /root/.aws/credentials /root/.ssh/authorized_keys",
     )
     machine.exec("sh", "-c", "mkdir -p /etc/ssh && touch /etc/ssh/ssh_host_ed25519_key /root/.bash_history")
+    machine.exec("sh", "-c", "echo somebody | tee /var/log/btmp /var/log/wtmp /var/log/lastlog")
     changed = play(machine.leader, variables={"sysprep_enabled": "true", **VARIABLES}, options=SEALING)
     assert "sysprep : Remove it" in changed
-    assert machine.exec("cat", "/etc/machine-id") == ""
+    assert machine.exec("cat", "/etc/machine-id", "/var/log/btmp", "/var/log/wtmp", "/var/log/lastlog") == ""
     for gone in (
         "/root/.aws",
         "/root/.ssh/authorized_keys",
@@ -72,11 +73,16 @@ def test_a_sealed_machine_has_nothing_of_its_maker(boot: Boot) -> None:
 
 
 def test_what_cannot_be_sealed_is_no_image(boot: Boot) -> None:
-    """Too little room on the root disk ends the build with an error, not with an image that fails later."""
+    """Keys, credentials and too little room on the root disk end the build with one error that names them all, whatever
+    is to be removed."""
     machine = ready(boot)
-    too_much = {"sysprep_enabled": "true", "sysprep_min_free_bytes": str(2**60)}
-    with pytest.raises(RuntimeError, match="The root disk's room"):
+    left = ("/etc/ssh/ssh_host_ed25519_key", "/root/.aws", "/root/.ssh/id_ed25519", "/root/.netrc")
+    machine.exec("mkdir", "-p", "/etc/ssh", "/root/.aws", "/root/.ssh")
+    machine.exec("touch", *left)
+    too_much = {"sysprep_enabled": "true", "sysprep_min_free_bytes": str(2**60), "sysprep_remove": []}
+    with pytest.raises(RuntimeError, match="It cannot become an image") as refused:
         play(machine.leader, variables={**too_much, **VARIABLES}, options=SEALING)
+    assert [path for path in (*left, str(2**60)) if path not in str(refused.value)] == []
 
 
 def test_scratch_takes_dockers_data_and_keeps_the_baked_in_images(boot: Boot) -> None:
