@@ -111,10 +111,16 @@ variable "nextflow_context" {
   description = "What that image is built from, on the machine itself; empty: it is pulled."
 }
 
+variable "studio_images" {
+  type        = list(string)
+  default     = []
+  description = "Container images of Studio templates to have on the image, so that such a Studio starts at once."
+}
+
 variable "role_variables" {
   type        = map(string)
   default     = {}
-  description = "More variables of the roles in ansible/, like gpu_enabled."
+  description = "More variables of the roles in ansible/ that are strings, numbers or true and false, like gpu_enabled."
 }
 
 variable "git_commit" {
@@ -170,6 +176,7 @@ locals {
     run_agent_wheel  = abspath(var.wheel)
     nextflow_image   = var.nextflow_image
     nextflow_context = local.nextflow_context
+    studio_images    = var.studio_images
   }, var.role_variables)
   tags = {
     "Name"                    = "solorun-${local.release}"

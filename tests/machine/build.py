@@ -33,7 +33,7 @@ _PACKAGES: Final = (
 # The lists stay: the roles install packages from them.
 _OPTIONS: Final = ("--quiet", "--variant=apt", "--skip=cleanup/apt/lists")
 _WITHOUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
-_TASKS_IMAGE: Final = "solorun/demo-tools:1"
+TASKS_IMAGE: Final = "solorun/demo-tools:1"
 """What the tests' tasks run in: machines here reach no registry."""
 _PLAIN_DOCKER: Final = ("docker.io",)
 APT_GET: Final = "apt-get -qq -o Acquire::Retries=3"
@@ -83,7 +83,7 @@ def _image(folder: Path) -> Image:
         Path(__file__),
     ]
     root = kept(folder, "root", sources, lambda made: _make_root(made, base, wheels))
-    ids = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE, _TASKS_IMAGE)
+    ids = _run("docker", "image", "inspect", "--format", "{{.Id}}", NEXTFLOW_IMAGE, TASKS_IMAGE)
     sources = [base.name, ids, *files_in("ansible/roles/docker"), *files_in("ansible/roles/nextflow")]
     docker = kept(folder, "docker", sources, lambda made: _make_docker(made, root, wheels))
     return Image(root, docker)
@@ -228,7 +228,7 @@ def _make_docker(made: Path, root: Path, wheels: Path) -> None:
     """Boot the root, load the image by the roles, turn it off, keep what Docker has."""
     made.mkdir()
     archive = made.parent / "nextflow.tar"
-    _run("docker", "image", "save", "--output", str(archive), NEXTFLOW_IMAGE, _TASKS_IMAGE)
+    _run("docker", "image", "save", "--output", str(archive), NEXTFLOW_IMAGE, TASKS_IMAGE)
     # Not to be turned off, whatever else is in it: it was started by hand.
     with fabric() as network, booted(Image(root, None), network, made.parent, docker=made) as machine:
         machine.wait_up()

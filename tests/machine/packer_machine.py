@@ -135,7 +135,7 @@ class PackerOnPath:
 
     def variables(self, output: Path, region: str = REGION, suite: Path = SUITE) -> dict[str, str]:
         """Those of a build."""
-        roles = {"docker_nofile": build.VARIABLES["docker_nofile"]}
+        roles = {"docker_nofile": build.VARIABLES["docker_nofile"], "gpu_enabled": "false"}
         variables = {
             "region": region,
             "output": str(output),
@@ -145,6 +145,7 @@ class PackerOnPath:
             "ssh_cidrs": '["192.0.2.0/24"]',
             "ssh_folder": str(self.ssh_folder),
             "nextflow_image": NEXTFLOW_IMAGE,
+            "studio_images": f'["{build.TASKS_IMAGE}"]',
             "role_variables": "{" + ",".join(f'{name}="{value}"' for name, value in roles.items()) + "}",
         }
         if self.old:

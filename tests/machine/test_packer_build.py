@@ -28,7 +28,7 @@ from packer.release.record import Record
 from tests.fakes.s3_server import S3Server
 from tests.integration.release_kit import Account, Maintainer, cleaned, moto_pins
 from tests.integration.test_release import allowed
-from tests.machine.build import FOLDER
+from tests.machine.build import FOLDER, TASKS_IMAGE
 from tests.machine.fabric import Fabric
 from tests.machine.machine import Image, Machine, booted
 from tests.machine.packer_machine import (
@@ -162,6 +162,13 @@ def test_proves_before_it_seals(built: Built) -> None:
         plays = ("PLAY [Machine image]", "TASK [Run the suite over ssh]", "PLAY [Seal the machine]")
         order = [next(at for at, line in enumerate(said) if play in line) for play in plays]
         assert order == sorted(order)
+
+
+def test_the_roles_get_what_was_asked_for(built: Built) -> None:
+    """Images of Studio templates arrive as a list, and what is said to be false is false."""
+    assert f"(item={TASKS_IMAGE})" in built.log
+    for machine in built.machines.values():
+        assert "nvidia" not in machine.exec("cat", "/etc/docker/daemon.json")
 
 
 def test_nothing_of_the_machine_is_in_the_image(built: Built) -> None:
