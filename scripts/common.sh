@@ -48,5 +48,5 @@ apt_install() {
 }
 
 apt_get() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 "$@"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$1" -o Acquire::Retries=3 "${@:2}"
 }
