@@ -36,7 +36,7 @@ test-unit: setup ## the tests that need no network and no Docker
 	$(BIN)/pytest tests/unit $(ARGS)
 
 test-integration: setup ## the tests with the embedded cloud and real containers
-	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/pytest tests/integration $(ARGS)'
+	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh && exec $(BIN)/pytest tests/integration --numprocesses 2 --dist loadfile $(ARGS)'
 
 test-machine: setup ## the tests that boot machines: systemd, Docker, the roles of ansible/ (Linux, as root or by sudo)
 	@$(WITH_DOCKER) bash -c 'scripts/build-images.sh --cpython && scripts/machine.sh $(BIN)/python -m tests.machine --image \
