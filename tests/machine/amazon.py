@@ -73,13 +73,7 @@ PACKAGES: Final = (
 
 _OS_RELEASE: Final = 'NAME="Amazon Linux"\nVERSION="2023"\nID="amzn"\nID_LIKE="fedora"\nVERSION_ID="2023"\n'
 _REPOSITORY: Final = "[amazonlinux]\nname=Amazon Linux 2023\nbaseurl=file:///srv/$releasever\ngpgcheck=0\n"
-_INSTALL: Final = f"""set -e
-    mount -t overlay overlay -o lowerdir=$1,upperdir=$2/upper,workdir=$2/work $2/root
-    mount -t proc proc $2/root/proc
-    mount --bind /etc/resolv.conf $2/root/etc/resolv.conf
-    export DEBIAN_FRONTEND=noninteractive
-    chroot $2/root {build.APT_GET} update
-    chroot $2/root {build.APT_GET} install -y --no-install-recommends dnf python3-dnf rpm createrepo-c
+_INSTALL: Final = f"""{build.INSTALL_ON_A_ROOT} dnf python3-dnf rpm createrepo-c
     printf '%s' "$3" > $2/root/srv/packages.spec
     chroot $2/root rpmbuild --quiet -bb --define "_rpmdir /srv/$4" /srv/packages.spec
     chroot $2/root createrepo_c --quiet /srv/$4

@@ -38,6 +38,14 @@ TASKS_IMAGE: Final = "solorun/demo-tools:1"
 _PLAIN_DOCKER: Final = ("docker.io",)
 APT_GET: Final = "apt-get -qq -o Acquire::Retries=3"
 """As every program here calls it: registries fail now and then."""
+INSTALL_ON_A_ROOT: Final = f"""set -e
+    mount -t overlay overlay -o lowerdir=$1,upperdir=$2/upper,workdir=$2/work $2/root
+    mount -t proc proc $2/root/proc
+    mount --bind /etc/resolv.conf $2/root/etc/resolv.conf
+    export DEBIAN_FRONTEND=noninteractive
+    chroot $2/root {APT_GET} update
+    chroot $2/root {APT_GET} install -y --no-install-recommends"""
+"""How a script begins that installs into a layer, $2, on a root, $1, in its own mount namespace; packages follow."""
 _LOCK: Final = REPOSITORY / "ansible/roles/run_agent/files/requirements.lock"
 
 # What a system in a container needs and an EC2 instance does not.

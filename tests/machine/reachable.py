@@ -16,13 +16,7 @@ from tests.machine.machine import Image, Machine, booted
 
 USER: Final = "ec2-user"
 # cloud-init: Packer waits for Amazon Linux's own.
-_INSTALL: Final = f"""set -e
-    mount -t overlay overlay -o lowerdir=$1,upperdir=$2/upper,workdir=$2/work $2/root
-    mount -t proc proc $2/root/proc
-    mount --bind /etc/resolv.conf $2/root/etc/resolv.conf
-    export DEBIAN_FRONTEND=noninteractive
-    chroot $2/root {build.APT_GET} update
-    chroot $2/root {build.APT_GET} install -y --no-install-recommends openssh-server sudo
+_INSTALL: Final = f"""{build.INSTALL_ON_A_ROOT} openssh-server sudo
     chroot $2/root useradd --create-home --shell /bin/bash {USER}
     echo '{USER} ALL=(ALL) NOPASSWD: ALL' > $2/root/etc/sudoers.d/{USER}
     printf '#!/bin/sh\\nexit 0\\n' > $2/root/usr/bin/cloud-init
