@@ -45,8 +45,8 @@ class Fabric:
             self._last += 1
             return f"10.77.{self._last // 250}.{self._last % 250 + 2}"
 
-    def connect(self, pid: int, address: str) -> None:
-        """Give the network namespace of a process an eth0 with `address`."""
+    def connect(self, pid: int, address: str) -> str:
+        """Give the network namespace of a process an eth0 with `address`; the bridge's end of it has the name given."""
         port = f"m{pid}"
         ip(self.pid, *f"link add {port} type veth peer name eth0 netns {pid}".split())
         ip(self.pid, *f"link set {port} master br0 up".split())
@@ -54,9 +54,10 @@ class Fabric:
         ip(pid, *f"addr add {address}/16 dev eth0".split())
         ip(pid, "link", "set", "eth0", "up")
         ip(pid, *f"route add default via {GATEWAY}".split())
+        return port
 
     def ports(self) -> list[str]:
-        """The bridge's ends of the machines' interfaces."""
+        """The bridge's ends of the machines' interfaces; the kernel removes one a little after its machine's end."""
         links = json.loads(within(self.pid, "ip", "-json", "link", "show", "master", "br0"))
         return [link["ifname"] for link in links]
 

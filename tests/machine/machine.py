@@ -62,6 +62,8 @@ class Machine:
     """What its metadata service says, where nobody else tells it."""
     outer_pid: int = 0
     """The machine's systemd-nspawn."""
+    port: str = ""
+    """The bridge's end of its network interface."""
     started_at: float = 0.0
     """When it got the word to boot, in seconds since 1970."""
     power_was_lost: bool = False
@@ -270,7 +272,7 @@ def booted(
                 assert keeper.stdout is not None
                 if keeper.stdout.readline() != "ready\n":
                     raise RuntimeError(f"{name} cannot be set up: {(home / 'keeper.log').read_text()}")
-                fabric.connect(_children(keeper.pid)[0], address)
+                machine.port = fabric.connect(_children(keeper.pid)[0], address)
                 machine.start()
                 yield machine
             finally:

@@ -17,13 +17,13 @@ from tests.machine.machine import Image, Machine, booted
 
 
 def assert_nothing_of(machine: Machine) -> None:
-    """No process, mount, network interface, cgroup, folder or note; it was the only machine of its network."""
+    """No process, mount, network interface, cgroup, folder or note."""
     assert cgroups.folders(machine.name) == []
     for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
         with contextlib.suppress(OSError):  # the process has ended meanwhile
             assert machine.name not in mounts.read_text(), mounts
     # The kernel removes the interface a little after the last process.
-    eventually("its interface is gone", lambda: machine.fabric.ports() == [], within=30)
+    eventually("its interface is gone", lambda: machine.port not in machine.fabric.ports(), within=30)
     assert not machine.folder.exists()
     assert not (leftovers.STATE / machine.name).exists()
 
@@ -36,7 +36,7 @@ def test_power_loss_leaves_nothing(image: Image, network: Fabric) -> None:
             options = ("--detach", "--network=none", f"--name={name}")
             machine.exec("docker", "run", *options, NEXTFLOW_IMAGE, "sleep", "1000")
         machine.exec("docker", "pause", "paused")
-        assert len(network.ports()) == 1
+        assert machine.port in network.ports()
         machine.power_loss()
         assert machine.is_off
         assert not (machine.folder / "off").exists()
