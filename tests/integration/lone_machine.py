@@ -26,8 +26,10 @@ from typing import Any
 
 import boto3
 
+from agent.carry import NEXTFLOW_CACHE, TASKS
 from agent.contract import (
     BUNDLE,
+    CACHE,
     SPEC,
     STATUS,
     PipelineSource,
@@ -68,6 +70,16 @@ def eventually(what: str, look: Callable[[], Any], *, within: float = 60.0, ever
         pause.wait(every)
 
 
+def resumable(s3: Any, bucket: str, prefix: str) -> bool:
+    """Whether a run's prefix has a finished task, and a cache of Nextflow's sent after it, which so knows of it."""
+    sent = {
+        item["Key"].removeprefix(prefix): item["LastModified"]
+        for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix + CACHE).get("Contents", [])
+    }
+    tasks = [time for name, time in sent.items() if name.startswith(TASKS)]
+    return bool(tasks) and NEXTFLOW_CACHE in sent and min(tasks) <= sent[NEXTFLOW_CACHE]
+
+
 @dataclass
 class LoneRun:
     """A run that was submitted by hand: its files in S3, and what became of them."""
@@ -96,6 +108,10 @@ class LoneRun:
         """The names of all of the run's objects."""
         start = self.key("")
         return {key.removeprefix(start) for key in self.aws.keys(start)}
+
+    def can_be_resumed(self) -> bool:
+        """Whether S3 has what another machine needs to take a finished task as done."""
+        return resumable(self.aws.client, self.aws.bucket, self.key(""))
 
     def status(self) -> RunStatus:
         """The run status as it is now."""

@@ -82,7 +82,7 @@ def locked(folder: Path, kind: str = "") -> Iterator[None]:
 
 def _image(folder: Path) -> Image:
     base = _base(folder)
-    wheels = kept(folder, "wheels", [_LOCK], _make_wheels)
+    wheels = _wheels(folder)
     sources: list[str | Path] = [
         base.name,
         *files_in("agent"),
@@ -112,6 +112,16 @@ def plain_root(folder: Path = FOLDER, kind: str = "plain", packages: tuple[str, 
     install = (*_PLAIN_DOCKER, *packages)
     with locked(folder, kind):
         return kept(folder, kind, [base.name, *install], lambda made: _make_plain(made, base, install))
+
+
+def wheels(folder: Path = FOLDER) -> Path:
+    """A folder with the wheels of all that the agent needs."""
+    with locked(folder):
+        return _wheels(folder)
+
+
+def _wheels(folder: Path) -> Path:
+    return kept(folder, "wheels", [_LOCK], _make_wheels)
 
 
 def _base(folder: Path) -> Path:

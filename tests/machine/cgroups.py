@@ -11,7 +11,7 @@ from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
 SYSTEMD: Final = Path("/run/systemd/system")
-_RMDIR_S: Final = 10.0
+_RMDIR_S: Final = 60.0
 _JOIN: Final = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"'
 
 

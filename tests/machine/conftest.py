@@ -33,6 +33,9 @@ def nobodys_aws_settings() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share much, and so stay together, take longest: where several run at a time, they come first."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(600))  # several machines boot and run beside each other
 
 
 @pytest.fixture(scope="session")

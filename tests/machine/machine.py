@@ -24,6 +24,8 @@ from tests.machine.fabric import AWS_PORT, GATEWAY, METADATA, Fabric
 from tests.machine.namespaces import within
 
 _KEEPER: Final = Path(__file__).with_name("keeper.py")
+_GONE_S: Final = 120.0
+"""The processes of a dead machine may wait for a disk that others fill."""
 ALL_NAMESPACES: Final = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup")
 
 
@@ -40,7 +42,7 @@ class Image:
 class Limits:
     """The dead-man's switch, short enough for a test; seconds."""
 
-    cap: int = 60
+    cap: int = 120
     reserve: int = 30
     force_after: int = 8
     watchdog: int = 20
@@ -159,15 +161,16 @@ class Machine:
 
     def kill(self, unit: str, signal: str) -> None:
         """Send a signal to a unit's main process."""
-        self.exec("kill", f"-{signal}", self.unit(unit, "MainPID"))
+        self.exec("systemctl", "kill", "--kill-who=main", f"--signal={signal}", unit)
 
     def power_loss(self) -> None:
         """Everything of the machine is gone at once; nothing in it hears of it."""
         self.power_was_lost = True
         cgroups.thaw(self.name)
         for child in _children(self.keeper.pid):
-            os.kill(child, 9)  # the first process of the PID namespace: the kernel kills all others
-        self.keeper.wait(30)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.kill(child, 9)  # the first process of the PID namespace: the kernel kills all others
+        self.keeper.wait(_GONE_S)
 
     def cut(self, *, aws: bool = False, metadata: bool = False) -> None:
         """Packets to a service are dropped from now on, those of containers too."""
@@ -291,7 +294,7 @@ def _room(name: str, home: Path) -> Iterator[None]:
         yield
     finally:
         cgroups.thaw(name)
-        eventually(f"{name} is gone", lambda: not cgroups.processes(name), within=30)
+        eventually(f"{name} is gone", lambda: not cgroups.processes(name), within=_GONE_S)
         cgroups.remove(name)
         shutil.rmtree(home)
 

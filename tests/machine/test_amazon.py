@@ -18,7 +18,7 @@ from tests.machine.nsenter import inside
 def test_the_roles_run_on_amazon_linux(network: Fabric) -> None:
     """Packages come from the pinned release by dnf, services are as they should be, and what woke up by itself does no
     more, without a boot in between; nothing is left to do."""
-    (wheels,) = build.FOLDER.glob("wheels-*")
+    wheels = build.wheels()
     variables = {
         "base_releasever": RELEASEVER,
         "base_kernel": ".".join(os.uname().release.split(".")[:2]),

@@ -10,8 +10,8 @@ from tests.integration.lone_machine import LoneRun, eventually, submit
 from tests.machine.conftest import Boot
 from tests.machine.machine import Limits, Machine
 
-SLACK_S = 20.0
-"""For a busy computer; what is promised is printed by systemd to the second."""
+SLACK_S = 60.0
+"""For a busy computer, whose disks the last step of a machine waits for; that the limit ended it is on its console."""
 
 
 def running(
@@ -23,7 +23,7 @@ def running(
     eventually(
         "the run runs",
         lambda: machine.is_off or run.status().state is RunState.RUNNING,
-        within=60,
+        within=120,
     )
     assert not machine.is_off, machine.console[-3000:]
     return run, machine
@@ -62,7 +62,7 @@ def test_a_killed_agent_takes_its_run_up_again(aws: S3Server, boot: Boot) -> Non
     machine = boot(run)
     run.until(RunState.RUNNING)
     machine.kill("run-agent.service", "KILL")
-    machine.wait_off(within=90)
+    machine.wait_off(within=150)
     assert run.status().stop_reason is StopReason.COMPLETED, run.status().message
     assert "taking up container" in run.body("logs/agent.log").decode()
 
@@ -74,9 +74,9 @@ def test_a_stopped_agent_is_killed_by_the_watchdog(aws: S3Server, boot: Boot) ->
     run.until(RunState.RUNNING)
     machine.kill("run-agent.service", "STOP")
     eventually(
-        "the agent is started again", lambda: machine.unit("run-agent.service", "NRestarts") == "1", within=40
+        "the agent is started again", lambda: machine.unit("run-agent.service", "NRestarts") != "0", within=60
     )
-    machine.wait_off(within=90)
+    machine.wait_off(within=150)
     assert run.status().stop_reason is StopReason.COMPLETED, run.status().message
 
 
@@ -85,7 +85,7 @@ def test_an_agent_that_crashes_at_every_start_is_given_up(aws: S3Server, boot: B
     run = submit(aws, "hello")
     broken = "[Service]\nExecStart=\nExecStart=/bin/sh -c 'exit 1'\nStartLimitBurst=3\n"
     machine = boot(run, files={"/etc/systemd/system/run-agent.service.d/u.conf": broken})
-    machine.wait_off(within=45)
+    machine.wait_off(within=120)
     assert run.status().state is RunState.SUBMITTED
     assert "gave up" in machine.console
 
@@ -94,7 +94,7 @@ def test_a_broken_agent_on_a_machine_of_somebody_else_turns_nothing_off(boot: Bo
     """No run pointer: even an agent that cannot start leaves the machine alone."""
     broken = "[Service]\nExecStart=\nExecStart=/bin/sh -c 'exit 1'\n"
     machine = boot(user_data=b"#!/bin/sh\n", files={"/etc/systemd/system/run-agent.service.d/u.conf": broken})
-    eventually("it is left alone", lambda: "left alone" in machine.console or machine.is_off, within=45)
+    eventually("it is left alone", lambda: "left alone" in machine.console or machine.is_off, within=120)
     machine.wait_up()
     assert not machine.is_active("machine-cap.timer")
     assert not machine.is_active("machine-cap-force.timer")
@@ -152,8 +152,8 @@ def test_a_service_that_ignores_its_end_cannot_keep_the_machine_on(aws: S3Server
 def test_a_workload_that_ignores_its_end_is_ended(aws: S3Server, boot: Boot) -> None:
     """The time limit is the agent's to keep: the stubborn workload is killed, the status says why."""
     run = submit(aws, "ignores-term", time_limit_s=10)
-    machine = boot(run)
-    machine.wait_off(within=120)
+    machine = boot(run, limits=Limits(reserve=120))
+    machine.wait_off(within=150)
     assert run.status().stop_reason is StopReason.TIME_LIMIT, run.status().message
 
 
@@ -187,7 +187,7 @@ def test_a_metadata_service_that_dies_does_not_end_a_run(aws: S3Server, boot: Bo
     """What was needed of it is known once logs arrive: the run goes on to its end."""
     run = submit(aws, "sleepy", params={"seconds": 10})
     machine = boot(run)
-    eventually("the first line of the log is there", run.log_lines, within=60)
+    eventually("the first line of the log is there", run.log_lines, within=120)
     machine.cut(metadata=True)
-    machine.wait_off(within=90)
+    machine.wait_off(within=150)
     assert run.status().stop_reason is StopReason.COMPLETED, run.status().message

@@ -27,6 +27,16 @@ def examined(machine: Machine, *prefix: str) -> tuple[AgentExit, dict[str, Any]]
     }
 
 
+def content(machine: Machine) -> dict[str, Any]:
+    """What the doctor finds where nothing required is missing; on a busy computer one answer may come too late."""
+    for _ in range(3):
+        code, findings = examined(machine)
+        if code is AgentExit.DONE:
+            return findings
+    wrong = [f for f in findings.values() if f["level"] == "required" and f["state"] != "met"]
+    raise AssertionError(f"{code!r}: {wrong}")
+
+
 def lacks(machine: Machine, name: str, advice: str) -> None:
     """The doctor finds that this is not met, and advises it."""
     code, findings = examined(machine)
@@ -41,9 +51,7 @@ def test_the_doctor_finds_what_is_missing_and_only_that(aws: S3Server, boot: Boo
     machine = boot(run, limits=Limits(reserve=600))
     run.until(RunState.RUNNING)
 
-    code, findings = examined(machine)
-    assert [f for f in findings.values() if f["level"] == "required" and f["state"] != "met"] == []
-    assert code is AgentExit.DONE
+    findings = content(machine)
     assert run.prefix in findings["run-in-s3"]["found"]
     assert findings["hop-limit"]["state"] == "met"
     assert findings["dead-man-armed"]["found"] == "with the limit of the run"

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent.carry import NEXTFLOW_CACHE
 from agent.contract import RunState, StopReason
 from launcher.catalog import NEXTFLOW_IMAGE
 from launcher.errors import ExitCode
@@ -33,7 +32,7 @@ def ada(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oper
 @ONE_CLOUD
 def test_the_demo_from_launcher_run_to_a_machine_that_is_gone(ada: Operator) -> None:
     """RunInstances boots a machine; it finds the planted variants by itself, powers off, and is terminated in EC2."""
-    said = ada.launcher("run", str(ROOT / "examples/lambda-variants"), "-n", "demo", "--follow", within=280)
+    said = ada.launcher("run", str(ROOT / "examples/lambda-variants"), "-n", "demo", "--follow", within=500)
     assert said.code == ExitCode.OK, said
     assert "Submitted process > REPORT" in said.out
     status = ada.status("demo")
@@ -51,7 +50,7 @@ def test_the_demo_from_launcher_run_to_a_machine_that_is_gone(ada: Operator) -> 
 def test_cancel_stops_a_machine_in_order(ada: Operator) -> None:
     """`runs cancel` while a task runs: the agent stops it, keeps its log, and turns the machine off."""
     run = ada.start("sleepy", "--param", "seconds=3600")
-    eventually("the task runs", lambda: ada.status(run).tasks.running == 1, every=0.5)
+    eventually("the task runs", lambda: ada.status(run).tasks.running == 1, within=180, every=0.5)
     assert ada.launcher("runs", "cancel", run).code == ExitCode.OK
     status = ada.until(run, RunState.CANCELLED)
     assert status.stop_reason is StopReason.CANCELLED
@@ -64,8 +63,9 @@ def test_after_power_loss_a_relaunch_goes_on(ada: Operator) -> None:
     """The launcher says that the machine is lost; `runs relaunch` takes up the finished tasks on another one."""
     run = ada.start("resumed", "--resumable")
     eventually(
-        "two tasks and Nextflow's cache are in S3",
-        lambda: ada.status(run).tasks.succeeded >= 2 and ada.has_object(run, NEXTFLOW_CACHE),
+        "two tasks have ended, and one of them at least is in S3",
+        lambda: ada.status(run).tasks.succeeded >= 2 and ada.can_be_resumed(run),
+        within=180,
         every=0.3,
     )
     lost = ada.status(run).instance_id
@@ -100,7 +100,7 @@ def test_three_launches_at_once_do_not_disturb_each_other(ada: Operator) -> None
             f"outdir=results-{number}",
             "--follow",
         )
-        return ada.launcher(*words, within=280).code
+        return ada.launcher(*words, within=500).code
 
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(launch, range(3))) == [ExitCode.OK] * 3
@@ -138,8 +138,8 @@ def test_a_machine_of_somebody_else_is_what_ec2_says_of_it(ada: Operator) -> Non
     eventually("it is left alone", lambda: "left alone" in ada.console_of(instance_id))
 
     metadata = f"http://{METADATA}/latest"
-    ask = f"curl -s -m 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' {metadata}/api/token"
-    get = f'curl -s -m 3 -H "X-aws-ec2-metadata-token: $T" {metadata}/meta-data'
+    ask = f"curl -s -m 10 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' {metadata}/api/token"
+    get = f'curl -s -m 10 -H "X-aws-ec2-metadata-token: $T" {metadata}/meta-data'
     look = f"T=$({ask}); for k in instance-id ami-id tags/instance/team; do {get}/$k; echo; done"
     assert ada.within(instance_id, look).split() == [instance_id, ada.machine_image(), "genomes"]
     assert ada.within(instance_id, f"docker run --rm {NEXTFLOW_IMAGE} {ask} || echo none").split() == ["none"]

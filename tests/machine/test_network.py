@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from agent.contract import RunState
-from agent.run import AgentExit
 from launcher.catalog import NEXTFLOW_IMAGE
 from tests.fakes.s3_server import S3Server
 from tests.integration.lone_machine import eventually, submit
@@ -18,9 +17,9 @@ from tests.machine.conftest import Boot
 from tests.machine.fabric import METADATA, Fabric
 from tests.machine.machine import Machine
 from tests.machine.namespaces import within
-from tests.machine.test_doctor import examined
+from tests.machine.test_doctor import content
 
-_TOKEN = f"curl --silent --max-time 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://{METADATA}/latest/api/token"
+_TOKEN = f"curl --silent --max-time 10 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://{METADATA}/latest/api/token"
 
 
 def in_a_container(machine: Machine, script: str, *options: str) -> str:
@@ -44,8 +43,7 @@ def test_one_hop_is_too_few_for_containers(boot: Boot) -> None:
     machine.wait_up()
     assert machine.exec("sh", "-c", _TOKEN) != ""
     assert in_a_container(machine, _TOKEN) == ""
-    code, findings = examined(machine)
-    assert code is AgentExit.DONE
+    findings = content(machine)
     assert findings["hop-limit"]["state"] == "not met"
     assert "left alone" in findings["dead-man-armed"]["found"]
 
@@ -54,7 +52,7 @@ def test_three_machines_do_not_disturb_each_other(aws: S3Server, boot: Boot) -> 
     """Three runs at the same time on three machines: each succeeds with its own results, and each is off."""
     runs = [submit(aws, "hello") for _ in range(3)]
     machines = [boot(run) for run in runs]
-    eventually("all three are off", lambda: all(machine.is_off for machine in machines), within=150)
+    eventually("all three are off", lambda: all(machine.is_off for machine in machines), within=300)
     assert [run.status().state for run in runs] == [RunState.SUCCEEDED] * 3
     assert len({run.status().instance_id for run in runs}) == 3
 

@@ -99,7 +99,7 @@ def test_the_computer_underneath_is_not_touched(boot: Boot) -> None:
     ours = {kind: Path(f"/proc/self/ns/{kind}").readlink() for kind in ("net", "mnt", "pid")}
     seen = 0
     for pid in cgroups.processes(machine.name) - {machine.keeper.pid}:
-        with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended meanwhile
             theirs = {kind: Path(f"/proc/{pid}/ns/{kind}").readlink() for kind in ours}
             assert not set(theirs.values()) & set(ours.values()), Path(f"/proc/{pid}/cmdline").read_text()
             seen += 1

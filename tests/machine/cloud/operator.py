@@ -19,7 +19,7 @@ from launcher.localcloud import lifecycle
 from launcher.localcloud.metadata_values import Credentials
 from launcher.localcloud.provision import BUCKET, WORK_DIR, Clients
 from launcher.localcloud.state import default_folder, saved
-from tests.integration.lone_machine import eventually
+from tests.integration.lone_machine import eventually, resumable
 from tests.integration.spine import Person, somebody_in
 from tests.machine import cgroups
 from tests.machine.machine import ALL_NAMESPACES, Image
@@ -40,10 +40,9 @@ class Operator(Person):
         """EC2, past the launcher."""
         return self._clients.client("ec2")
 
-    def has_object(self, run: str, name: str) -> bool:
-        """Whether one of a run's objects is in S3."""
-        key = run_key(WORK_DIR, run) + name
-        return "Contents" in self._clients.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=key)
+    def can_be_resumed(self, run: str) -> bool:
+        """Whether S3 has what another machine needs to take a finished task of a run as done."""
+        return resumable(self._clients.client("s3"), BUCKET, run_key(WORK_DIR, run))
 
     def machine_image(self) -> str:
         """The id of the published machine image."""
