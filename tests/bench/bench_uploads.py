@@ -50,7 +50,7 @@ class Load:
 LOADS = (
     Load("2,000 x 20 KB", 2_000, 20_000, 0.6, 7),
     Load("200 x 5 MB", 200, 5 * MIB, 0.9, 7),
-    Load("1 x 1 GB", 1, 1024 * MIB, 0.9, 5),
+    Load("1 x 1 GB", 1, 1024 * MIB, 0.9, 9),
 )
 
 
