@@ -121,10 +121,11 @@ def end(pid: int) -> None:
         subprocess.run(as_root("sh", "-c", f"kill -{name} {pid}"), capture_output=True, check=False)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            if (
-                not Path(f"/proc/{pid}").exists()
-                or Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
-            ):
+            try:
+                state = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0]
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            if state == "Z":
                 return
             time.sleep(0.1)
 

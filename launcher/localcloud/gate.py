@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final
@@ -19,15 +19,12 @@ from urllib.parse import parse_qs
 
 from launcher.localcloud.control import CONTROL, TOKEN_HEADER
 from launcher.localcloud.keys import KeyRing
+from launcher.localcloud.moto_server import Application, Environ, StartResponse
 from launcher.localcloud.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 _LONGEST_FORM: Final = 1024**2
-
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 class Gate:

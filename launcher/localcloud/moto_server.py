@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any, Self
 
 from moto.moto_server.werkzeug_app import (
@@ -14,10 +16,29 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-def moto_application() -> Any:
-    """All of moto's AWS, as a WSGI application."""
-    return DomainDispatcherApplication(create_backend_app)
+
+def moto_application() -> Application:
+    """All of moto's AWS, as a WSGI application.
+
+    A conditional write is one step here, as in S3: moto looks whether the object is there, and then writes.
+    """
+    moto: Application = DomainDispatcherApplication(create_backend_app)
+    one_at_a_time = threading.Lock()
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "PUT" or "HTTP_IF_NONE_MATCH" not in environ:
+            return moto(environ, start_response)
+        if length := int(environ.get("CONTENT_LENGTH") or 0):
+            # Before the lock: nobody waits for a client that sends slowly.
+            environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(length))
+        with one_at_a_time:
+            return moto(environ, start_response)
+
+    return application
 
 
 class _Handler(MotoRequestHandler):
@@ -41,7 +62,7 @@ class MotoServer:
         """Answer on another socket too; before `serve`. The socket is closed with the server."""
         self._sockets.append(listening)
 
-    def serve(self, application: Any) -> None:
+    def serve(self, application: Application) -> None:
         """Answer with `application`, in threads of its own."""
         for listening in self._sockets:
             host, port = listening.getsockname()

@@ -91,9 +91,12 @@ class Records:
         for path in sorted(folder.glob("[!.]*")):
             if not path.is_file() or (changed := path.stat().st_mtime) <= sent.get(path.name, 0.0):
                 continue
+            body, after = path.read_bytes(), path.stat()
+            if (after.st_mtime, after.st_size) != (changed, len(body)):
+                continue  # it is being written: the next look sends it
             key = f"{self._prefix}{release}/{path.name}"
             with translated("s3", self._uri(key)):
-                self._s3.put_object(Bucket=self._bucket, Key=key, Body=path.read_bytes())
+                self._s3.put_object(Bucket=self._bucket, Key=key, Body=body)
             sent[path.name] = changed
 
     def _there(self, release: str) -> list[dict[str, Any]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from moto.server import ThreadedMotoServer
 
 from agent.s3_clients import AccessKeys
 from agent.store import Store, open_store
+from launcher.localcloud.moto_server import MotoServer, moto_application
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -48,12 +47,9 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server() -> Iterator[S3Server]:
     """Run moto for the duration. Its objects are the process's: every server gets a bucket with a new name."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        url = f"http://{host}:{port}"
+    with MotoServer() as server:
+        server.serve(moto_application())
+        url = server.endpoint_url
         client = boto3.client(
             "s3",
             region_name=REGION,
@@ -65,5 +61,3 @@ def s3_server() -> Iterator[S3Server]:
         where: Any = {"LocationConstraint": REGION}
         client.create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
         yield S3Server(url, bucket, client)
-    finally:
-        server.stop()

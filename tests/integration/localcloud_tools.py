@@ -32,7 +32,7 @@ SERVER = (*lifecycle.SERVER_COMMAND, "--agent-command", json.dumps(_AGENT))
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T | None], what: str, seconds: float = 30.0) -> T:
+def eventually(look: Callable[[], T | None], what: str, seconds: float = 90.0) -> T:
     """The first result of `look` that is neither None nor False."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -120,7 +120,7 @@ class CloudUser:
         """Whether EC2 says so."""
         return self.instance(instance_id)["State"]["Name"] in states
 
-    def until(self, instance_id: str, state: str, seconds: float = 30.0) -> dict[str, Any]:
+    def until(self, instance_id: str, state: str, seconds: float = 90.0) -> dict[str, Any]:
         """Wait for a state of EC2's; returns the instance."""
         eventually(lambda: self.is_in_state(instance_id, state), f"{instance_id} is {state}", seconds)
         return self.instance(instance_id)

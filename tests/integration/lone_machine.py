@@ -57,7 +57,7 @@ class TimedOut(AssertionError):
     """Something that was promised did not come."""
 
 
-def eventually(what: str, look: Callable[[], Any], *, within: float = 60.0, every: float = 0.1) -> Any:
+def eventually(what: str, look: Callable[[], Any], *, within: float = 120.0, every: float = 0.1) -> Any:
     """What `look` gives as soon as it is true; TimedOut with `what` when the deadline has passed."""
     pause = threading.Event()
     end = time.monotonic() + within
@@ -330,9 +330,10 @@ def execute(aws: S3Server, folder: Path, pipeline: str, *, within: float = 120.0
     return run
 
 
-def containers(label: str) -> list[str]:
-    """The ids of all containers with a label, in whatever state."""
-    words = ["docker", "ps", "--all", "--quiet", "--filter", f"label={label}"]
+def containers(*labels: str) -> list[str]:
+    """The ids of all containers with these labels, in whatever state."""
+    filters = [word for label in labels for word in ("--filter", f"label={label}")]
+    words = ["docker", "ps", "--all", "--quiet", *filters]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.container_plan import ROLE_LABEL, RUN_LABEL, Role
 from agent.contract import (
     AGENT_LOG,
     CACHE,
@@ -53,7 +54,7 @@ def test_a_killed_agent_takes_the_running_container_up_again(aws: S3Server, tmp_
         for _ in range(3):
             machine.kill_agent()
             machine.boot()
-            eventually("the agent is back", lambda: machine.console.count("run ") >= 2, within=20)
+            eventually("the agent is back", lambda: machine.console.count("run ") >= 2, within=60)
         assert machine.ends() == AgentExit.DONE
         assert_gone(run, machine)
     status = run.status()
@@ -72,7 +73,7 @@ def test_a_machine_that_refuses_at_first_is_told_of_its_run(aws: S3Server, tmp_p
     with lone_machine(tmp_path, run, environment={"RUN_AGENT_CLAIMED_COMMAND": command}) as machine:
         machine.boot()
         run.until(RunState.RUNNING)
-        eventually("it is told again", lambda: len(told.read_text().splitlines()) == 2, within=20)
+        eventually("it is told again", lambda: len(told.read_text().splitlines()) == 2, within=60)
         machine.ends()
         assert_gone(run, machine)
     first, second = (line.split() for line in told.read_text().splitlines())
@@ -124,8 +125,8 @@ def test_a_workload_that_ended_while_nobody_watched(aws: S3Server, tmp_path: Pat
         machine.boot()
         run.until(RunState.RUNNING)
         machine.kill_agent()
-        head = containers(f"solorun.run={run.spec.run_id}")[0]
-        subprocess.run(["docker", "wait", head], check=True, capture_output=True, timeout=60)
+        (head,) = containers(f"{RUN_LABEL}={run.spec.run_id}", f"{ROLE_LABEL}={Role.WORKLOAD}")
+        subprocess.run(["docker", "wait", head], check=True, capture_output=True, timeout=150)
         machine.boot()
         machine.ends()
         assert_gone(run, machine)
@@ -135,7 +136,7 @@ def test_a_workload_that_ended_while_nobody_watched(aws: S3Server, tmp_path: Pat
 
 def test_a_kill_during_upload_loses_nothing(aws: S3Server, tmp_path: Path) -> None:
     """SIGKILL while artifacts are on their way: the agent goes on, and every file is there in the end."""
-    run = submit(aws, "many-files", params={"files": 400})
+    run = submit(aws, "many-files", params={"files": 1000})
     # Every answer takes a while, so that the kill comes between two uploads.
     with (
         flaky_proxy(aws.url, delay_s=0.05) as proxy,
@@ -146,13 +147,13 @@ def test_a_kill_during_upload_loses_nothing(aws: S3Server, tmp_path: Path) -> No
         assert run.status().phase is Phase.COLLECT
         machine.kill_agent()
         before = _artifacts(run)
-        assert before < 400
+        assert before < 1000
         machine.boot()
         machine.ends()
         assert_gone(run, machine)
     status = run.status()
     assert status.state is RunState.SUCCEEDED
-    assert _artifacts(run) >= 400
+    assert _artifacts(run) >= 1000
     assert status.artifacts is not None
     assert status.artifacts.not_uploaded == ()
     assert status.artifacts.files == _artifacts(run)
@@ -201,20 +202,25 @@ def test_an_s3_that_fails_a_third_of_the_calls(aws: S3Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("notice_s", [120.0, 20.0])
 def test_after_a_spot_notice_another_machine_goes_on(aws: S3Server, tmp_path: Path, notice_s: float) -> None:
-    """The finished tasks of an interrupted run are cached in the run that resumes it, on another machine."""
+    """The finished tasks of an interrupted run are cached in the run that resumes it, on another machine; where the
+    notice is far too short, those are that were in S3 before."""
     session = str(uuid.uuid4())
     scratch = tmp_path / "scratch"
     first = submit(aws, "chain", params={"seconds": 5}, resumable=True, workload={"session_id": session})
     with lone_machine(tmp_path, first, scratch=scratch) as machine:
         machine.boot()
-        eventually("two tasks are done", lambda: first.status().tasks.succeeded >= 2, within=90)
+        eventually(
+            "two tasks are done, and one of them at least is in S3",
+            lambda: first.status().tasks.succeeded >= 2 and first.can_be_resumed(),
+            within=150,
+        )
         machine.interrupt(notice_s)
         machine.ends(within=notice_s + 10)
         assert_gone(first, machine)
     status = first.status()
     assert (status.state, status.stop_reason) == (RunState.FAILED, StopReason.SPOT_INTERRUPTED)
     assert any(key.startswith(CACHE) for key in first.names())
-    done = status.tasks.succeeded
+    done = status.tasks.succeeded if notice_s > 100 else 1
     # The machine is gone with its disk.
     subprocess.run(["rm", "-rf", str(scratch)], check=True)
 

@@ -82,7 +82,7 @@ def test_sigkill_in_the_middle_then_the_rest(s3: S3Server, results: Path, tmp_pa
     for i in range(count):
         (results / f"{i:03d}").write_bytes(str(i).encode())
     journal = tmp_path / "state" / "uploads.jsonl"
-    with flaky_proxy(s3.url) as proxy:
+    with flaky_proxy(s3.url, delay_s=0.05) as proxy:
         arguments = [f"s3://{s3.bucket}/runs/killed", REGION, proxy.url, KEYS.access_key_id]
         arguments += [KEYS.secret_access_key, str(results), str(journal)]
         with subprocess.Popen(

@@ -16,6 +16,7 @@ import pytest
 from agent.carry import Carrier
 from agent.clock import Deadline, SystemClock
 from agent.folder import RunFolder
+from agent.nextflow_cache import NextflowCache
 from agent.store import Store
 from launcher.catalog import NEXTFLOW_IMAGE
 from tests.fakes.flaky_proxy import flaky_proxy
@@ -76,7 +77,7 @@ class Machine:
         return found
 
     def run_until_last(self, name: str) -> None:
-        """Run until every task but the last has ended, and leave it running."""
+        """Run until every task but the last has ended, and its cache knows of them, and leave it running."""
         process = self.start(name)
         deadline = Deadline.after(120, SystemClock())
         while sum(map(len, self.statuses().values())) < BEFORE_LAST:
@@ -85,6 +86,11 @@ class Machine:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
         self.process = process
+        # The record of a task comes a moment after its row in the trace.
+        cache, before = NextflowCache(self.folder.launch, self.session), None
+        while before != (before := cache.state()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
 
     def kill(self) -> None:
         """The machine is gone from one moment to the next."""

@@ -278,10 +278,12 @@ def test_out_of_memory_is_seen(docker: Containers, run_id: str) -> None:
     """A task that the kernel killed for want of memory is named, though its container has removed itself."""
     since = datetime.now(UTC) - timedelta(seconds=2)
     name = f"nxf-{run_id}"
+    # The shell outlives what is killed: Docker may lose the report of a container that is over at once.
+    script = "sleep 1; tail /dev/zero; sleep 2"
     subprocess.run(
         ["docker", "run", "--rm", "--name", name, "--label", f"{RUN_LABEL}={run_id}",
          "--label", f"{WORK_DIR_LABEL}=/work/ab", "--memory", "64m",
-         "--memory-swap", "64m", "--network", "none", NEXTFLOW_IMAGE, "tail", "/dev/zero"],
+         "--memory-swap", "64m", "--network", "none", NEXTFLOW_IMAGE, "sh", "-c", script],
         check=False, capture_output=True,
     )  # fmt: skip
     assert docker.out_of_memory(run_id, since) == ("/work/ab",)

@@ -36,6 +36,15 @@ def doctor(environment: dict[str, str], *options: str) -> subprocess.CompletedPr
     )
 
 
+def heard(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The doctor's answer where everybody answers him; on a busy computer one may do so too late once."""
+    for _ in range(3):
+        done = doctor(environment, "--json")
+        if "no answer within" not in done.stdout:
+            break
+    return done
+
+
 def findings(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """The findings by name."""
     return {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
@@ -59,7 +68,7 @@ def test_a_computer_that_is_no_instance_is_told_so() -> None:
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9",
         "COLUMNS": "100",
     }
-    done = doctor(environment, "--json")
+    done = heard(environment)
     assert done.returncode == AgentExit.NOT_READY
     assert json.loads(done.stdout)["instance_id"] is None
     found = findings(done)
@@ -77,7 +86,7 @@ def test_the_run_of_a_machine_is_looked_at_and_left_as_it_is(aws: S3Server, tmp_
     run = submit(aws, "hello")
     with lone_machine(tmp_path, run) as machine:
         before = run.names()
-        done = doctor(machine.environment, "--json")
+        done = heard(machine.environment)
         found = findings(done)
         for name in ("metadata", "hop-limit", "user-data", "instance-profile", "s3", "logs", "clock"):
             assert found[name]["state"] == "met", found[name]
@@ -87,7 +96,7 @@ def test_the_run_of_a_machine_is_looked_at_and_left_as_it_is(aws: S3Server, tmp_
         assert not Path(machine.environment["RUN_AGENT_SCRATCH"]).exists()
         assert KEYS.secret_access_key not in done.stdout + done.stderr
         aws.client.delete_object(Bucket=aws.bucket, Key=run.key(SPEC))
-        lost = findings(doctor(machine.environment, "--json"))["run-in-s3"]
+        lost = findings(heard(machine.environment))["run-in-s3"]
         assert lost["state"] == "not met"
         assert SPEC in lost["found"]
 

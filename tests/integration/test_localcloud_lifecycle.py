@@ -87,7 +87,7 @@ def test_sigterm_ends_the_server_in_order(tmp_path: Path) -> None:
         instance_id = user.start("hang with company")
         eventually((user.home(instance_id) / "company").exists, "company")
         os.kill(user.state.pid, signal.SIGTERM)
-        eventually(lambda: gone(user.state.pid), "the server is gone", 30)
+        eventually(lambda: gone(user.state.pid), "the server is gone")
         assert carrying(CLOUD_FOLDER, str(folder)) == []
         assert containers_of(instance_id) == []
         assert not user.folder.state.exists()

@@ -67,16 +67,42 @@ def test_what_was_written_is_there_elsewhere(clients: Aws, uri: str, tmp_path: P
     assert len(aws.keys(f"{tmp_path.name}/")) == 2
 
 
+def wait_for(aws: S3Server, key: str, text: str) -> None:
+    """Until an object has this text."""
+    deadline = time.monotonic() + 30
+    while not (aws.keys(key) and aws.body(key).decode() == text):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_file_is_sent_while_it_is_worked_on(clients: Aws, uri: str, tmp_path: Path, aws: S3Server) -> None:
     """What is written is in S3 soon, also what is written over; nobody must come to an end for it."""
     key, path = f"{tmp_path.name}/{RELEASE}/record", tmp_path / "record"
     with records(clients, uri, 0.02).kept(RELEASE, tmp_path, silent):
         for text in ("1", "2"):
             path.write_text(text)
-            deadline = time.monotonic() + 30
-            while not (aws.keys(key) and aws.body(key).decode() == text):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_for(aws, key, text)
+
+
+def test_a_file_is_sent_when_it_is_whole(
+    clients: Aws, uri: str, tmp_path: Path, aws: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written while it is read, in the same tick of the disk's clock, is sent all the same."""
+    key, path = f"{tmp_path.name}/{RELEASE}/record", tmp_path / "record"
+    read = Path.read_bytes
+
+    def read_too_early(self: Path) -> bytes:
+        body = read(self)
+        if self == path and body == b"":
+            time_of = path.stat().st_mtime_ns
+            path.write_text("whole")
+            os.utime(path, ns=(time_of, time_of))
+        return body
+
+    monkeypatch.setattr(Path, "read_bytes", read_too_early)
+    with records(clients, uri, 0.02).kept(RELEASE, tmp_path, silent):
+        path.write_text("")
+        wait_for(aws, key, "whole")
 
 
 def test_the_newer_file_stays(clients: Aws, uri: str, tmp_path: Path) -> None:

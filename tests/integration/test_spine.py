@@ -23,10 +23,11 @@ def ada(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
         yield somebody
 
 
+@pytest.mark.timeout(600)
 def test_the_demo_pipeline_finds_the_variants_that_were_planted(ada: Person) -> None:
     """Reads to variants on phage lambda, whole: what is called is what was planted, and the machine is gone."""
     said = ada.launcher(
-        "run", str(ROOT / "examples" / "lambda-variants"), "-n", "demo", "--follow", within=300
+        "run", str(ROOT / "examples" / "lambda-variants"), "-n", "demo", "--follow", within=500
     )
     assert said.code == ExitCode.OK, said
     assert "Submitted process > REPORT" in said.out
@@ -94,7 +95,7 @@ def test_a_failed_run_has_an_exit_code_of_its_own(ada: Person) -> None:
 
 def test_the_machine_restarts_a_killed_agent(ada: Person) -> None:
     """SIGKILL of the agent on its machine: it comes back, and the run ends as if nothing had been."""
-    run = ada.start("sleepy", "--param", "seconds=8")
+    run = ada.start("sleepy", "--param", "seconds=25")
     ada.until(run, RunState.RUNNING)
     machine = next(machine for machine in ada.machines() if machine["run_id"] == run)
     os.kill(int(machine["agent_pid"]), signal.SIGKILL)
@@ -110,7 +111,7 @@ def test_the_machine_restarts_a_killed_agent(ada: Person) -> None:
 def test_a_spot_interruption_and_the_relaunch(ada: Person) -> None:
     """`local spot-interrupt` ends a Spot run; `runs relaunch` goes on from its finished tasks on another machine."""
     run = ada.start("chain", "--param", "seconds=8", "--spot", "-n", "spotty")
-    eventually("two tasks are done", lambda: ada.status(run).tasks.succeeded >= 2)
+    eventually("two tasks are done", lambda: ada.status(run).tasks.succeeded >= 2, within=180)
     assert ada.launcher("local", "spot-interrupt", "spotty", "--in", "60").code == ExitCode.OK
     status = ada.until(run, RunState.FAILED)
     assert status.stop_reason is StopReason.SPOT_INTERRUPTED
@@ -122,11 +123,12 @@ def test_a_spot_interruption_and_the_relaunch(ada: Person) -> None:
     ada.assert_gone(run, again)
 
 
+@pytest.mark.timeout(900)
 def test_ten_runs_side_by_side(ada: Person) -> None:
     """Ten runs at once all end well, each with its own results, and no machine is left."""
     runs = [ada.start("hello", "-n", f"beside-{number}") for number in range(10)]
     for run in runs:
-        ada.until(run, RunState.SUCCEEDED, within=300)
+        ada.until(run, RunState.SUCCEEDED, within=600)
     statuses = [ada.status(run) for run in runs]
     assert len({status.instance_id for status in statuses}) == 10
     assert all(status.artifacts and status.artifacts.files == 3 for status in statuses)

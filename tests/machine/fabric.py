@@ -9,13 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from launcher.localcloud.metadata_service import MetadataServer, Question
 from launcher.localcloud.metadata_values import InstanceMetadata
+from launcher.localcloud.moto_server import moto_application
 from tests.machine.namespaces import inside, ip, listen, network, within
 
 GATEWAY: Final = "10.77.0.1"
@@ -70,8 +70,7 @@ class Fabric:
 @contextmanager
 def _moto(listening: socket.socket) -> Iterator[None]:
     """The moto that serves this process."""
-    application: Any = DomainDispatcherApplication(create_backend_app)
-    server = make_server(GATEWAY, AWS_PORT, application, threaded=True, fd=listening.fileno())
+    server = make_server(GATEWAY, AWS_PORT, moto_application(), threaded=True, fd=listening.fileno())
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

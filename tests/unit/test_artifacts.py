@@ -373,7 +373,7 @@ def test_progress_is_told(results: Path) -> None:
     assert len(told) == 3
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     names=st.sets(
         st.binary(min_size=1, max_size=30).filter(

@@ -39,14 +39,14 @@ SOON = pytest.mark.timeout(60)
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Docker may be away for a moment only."""
-    monkeypatch.setattr(taking_up, "TAKE_UP_S", 0.5)
+    monkeypatch.setattr(taking_up, "TAKE_UP_S", 2)
 
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is to end does so within a moment."""
-    monkeypatch.setattr(stopping, "MAX_GRACE_S", 0.2)
-    monkeypatch.setattr(taking_up, "_ONE_TRY_S", 0.2)
+    monkeypatch.setattr(stopping, "MAX_GRACE_S", 1)
+    monkeypatch.setattr(taking_up, "_ONE_TRY_S", 1)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_spot_notice_is_heeded_while_docker_is_away(stage: Stage) -> None:
     """The uploads' share of the notice is left to them."""
     interrupted(stage)
     stage.open_containers = no_docker
-    stage.metadata.notice = SpotNotice("terminate", SystemClock().now() + timedelta(seconds=16))
+    stage.metadata.notice = SpotNotice("terminate", SystemClock().now() + timedelta(seconds=24))
     stage.live()
     assert_over(stage, StopReason.SPOT_INTERRUPTED)
     assert_saved(stage, secret=False)

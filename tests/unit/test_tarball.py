@@ -59,7 +59,7 @@ def test_a_task_folder_survives_exactly(tmp_path: Path) -> None:
     assert packed_size(folder, members(folder)) >= size // 2
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     files=st.dictionaries(
         st.binary(min_size=1, max_size=60).filter(

@@ -105,7 +105,7 @@ def test_no_secret_at_any_border(lines: list[bytes], steps: list[int]) -> None:
     assert "".join(events_of(cuts)) == text_of(redactor.redact(data))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.tuples(

@@ -255,7 +255,7 @@ def test_the_deadline_holds(tmp_path: Path) -> None:
     sink = FakeSink()
     sink.before = [Refused("no route to host")] * 100_000
     with shipper(tmp_path, sink) as ship:
-        report = finish(ship, seconds=0.2)
+        report = finish(ship, seconds=1)
 
     assert (report.bytes_shipped, report.bytes_total, report.complete) == (0, 5, False)
     assert "no route to host" in report.warnings[0]
