@@ -141,7 +141,7 @@ def build(values: dict[str, Any], where: str) -> ComputeEnv:
     try:
         return ComputeEnv.model_validate(values)
     except ValidationError as error:
-        problems = tuple(map(_in_words, problems_of(error)))
+        problems = tuple(_in_words(problem, values) for problem in problems_of(error))
         raise UserError(f"The compute environment is not valid ({where})", problems=problems) from None
 
 
@@ -157,11 +157,13 @@ _FORMS: Final = {
 """What each field looks like, for a person: pydantic only knows the pattern."""
 
 
-def _in_words(problem: str) -> str:
+def _in_words(problem: str, values: dict[str, Any]) -> str:
     field, _, said = problem.partition(": ")
-    form = _FORMS.get(field.split(".")[0])
+    name, *place = field.split(".")
+    form = _FORMS.get(name)
     if form and said.startswith("String should match pattern"):
-        return f"{field}: {form}"
+        given = values[name][int(place[0])] if place else values[name]
+        return f"{field}: {given!r} must be {form}"
     return problem.replace("Value error, ", "")
 
 

@@ -39,10 +39,10 @@ def test_all_problems_come_at_once_with_their_field_paths(tmp_path: Path) -> Non
     problems = "\n".join(caught.value.problems)
     for field in (
         "region: 'eu-wets-1' is not supported. Did you mean eu-west-1",
-        "work_dir:",
+        "work_dir: '/tmp' must be written like s3://",
         "boot_disk_gb:",
-        "image_id:",
-        "subnets.0:",
+        "image_id: 'latest' must be written like ami-",
+        "subnets.0: 'x' must be written like subnet-",
         "colour:",
         "instance_type: m6gd.large is arm64, but arm64 is false",
         "boot_disk_kms_key: a key needs",
