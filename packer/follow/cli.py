@@ -88,21 +88,20 @@ class Following:
             UserError: what is wanted cannot work; nothing was claimed.
             CloudError: the release failed in some region; the next check goes on with it.
         """
+        # Before AWS is asked, and before the claim: as an attempt it would only be counted.
+        plan.check(wanted.request(pins.read(self.pin_file)))
         tools = self.settings.tools()
         decision, found = self.decision(message, region, lambda: tools)
         if decision.verdict is not Verdict.BUILD or isinstance(found, str):
             return f"{decision.verdict}: {decision.why}"
         new = following(pins.read(self.pin_file), found)
-        request = wanted.request(new)
-        # Before the claim: as an attempt it would only be counted.
-        plan.check(request)
         claims = Claims(tools.parameters, region)
         attempt = claims.take(decision.releasever, self.by, self.settings.clock.now())
         if isinstance(attempt, str):
             return attempt
         state = State.FAILED
         try:
-            self._release(request, wanted)
+            self._release(wanted.request(new), wanted)
             state = State.DONE
         finally:
             claims.settle(attempt, state, self.settings.clock.now())

@@ -215,9 +215,10 @@ def test_regions_are_left_out_and_the_template_gets_its_variables(
 def test_what_cannot_work_is_no_attempt(
     checkout: Path, account: Account, builder: QuickBuilder, options: tuple[str, ...], problem: str
 ) -> None:
-    """A wrong option is said before the release is claimed: it uses up none of the attempts."""
+    """A wrong option is said before AWS is asked and the release claimed: it uses up none of the attempts."""
     with pytest.raises(UserError, match=problem):
         make_app(follow(checkout, account, builder))(["run", *options], standalone_mode=False)
+    assert account.calls == set()
     assert claimed(account) == []
     assert pins.read(checkout / PIN_FILE) == OLD
     assert builder.built == []
