@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.carry import Carrier
+from agent.carry import TASKS, Carrier
 from agent.clock import Deadline, SystemClock
 from agent.folder import RunFolder
 from agent.nextflow_cache import NextflowCache
@@ -23,6 +23,7 @@ from tests.fakes.flaky_proxy import flaky_proxy
 from tests.fakes.s3_server import S3Server
 
 PIPELINE = Path(__file__).parents[1] / "pipelines" / "resumable"
+pytestmark = pytest.mark.timeout(900)  # up to three times Nextflow, whole
 BEFORE_LAST = 5
 """Tasks that end before the one that waits."""
 
@@ -62,7 +63,7 @@ class Machine:
     def complete(self, name: str, *extra: str) -> dict[str, list[str]]:
         """Run to the end; the tasks' statuses by process."""
         process = self.start(name, *extra)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output.decode()
         return self.statuses()
 
@@ -178,7 +179,7 @@ def test_cache_copied_again_and_again_while_nextflow_writes(aws: S3Server, machi
     process = machine.start("first")
     copies = 0
     deadline = Deadline.after(120, SystemClock())
-    while sum(map(len, machine.statuses().values())) < BEFORE_LAST:
+    while sum(map(len, machine.statuses().values())) < BEFORE_LAST or len(list(store.list(TASKS))) < 2:
         assert process.poll() is None
         assert not deadline.passed
         carrier.carry()
@@ -192,4 +193,4 @@ def test_cache_copied_again_and_again_while_nextflow_writes(aws: S3Server, machi
     statuses = machine.complete("second", "-resume", machine.session)
     cached = sum(status == "CACHED" for process in statuses.values() for status in process)
     # The very last task may be in the trace a moment before it is in the cache.
-    assert cached >= report.tasks - 1 >= 2
+    assert cached >= report.tasks - 1 >= 1
