@@ -13,13 +13,12 @@ import re
 import threading
 from collections.abc import Iterable
 from http import HTTPStatus
-from io import BytesIO
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from launcher.localcloud.control import CONTROL, TOKEN_HEADER
 from launcher.localcloud.keys import KeyRing
-from launcher.localcloud.moto_server import Application, Environ, StartResponse
+from launcher.localcloud.moto_server import Application, Environ, StartResponse, body_of
 from launcher.localcloud.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -161,9 +160,7 @@ def _form(environ: Environ) -> dict[str, list[str]]:
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if not 0 < length <= _LONGEST_FORM:
         return {}
-    body = environ["wsgi.input"].read(length)
-    environ["wsgi.input"] = BytesIO(body)
-    return parse_qs(body.decode(errors="replace"))
+    return parse_qs(body_of(environ).decode(errors="replace"))
 
 
 Headers = tuple[tuple[str, str], ...]

@@ -32,13 +32,19 @@ def moto_application() -> Application:
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "PUT" or "HTTP_IF_NONE_MATCH" not in environ:
             return moto(environ, start_response)
-        if length := int(environ.get("CONTENT_LENGTH") or 0):
-            # Before the lock: nobody waits for a client that sends slowly.
-            environ["wsgi.input"] = BytesIO(environ["wsgi.input"].read(length))
+        if environ.get("CONTENT_LENGTH"):
+            body_of(environ)  # before the lock: nobody waits for a client that sends slowly
         with one_at_a_time:
             return moto(environ, start_response)
 
     return application
+
+
+def body_of(environ: Environ) -> bytes:
+    """A request's body of a length that is told; it stays readable for who comes after."""
+    body: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    environ["wsgi.input"] = BytesIO(body)
+    return body
 
 
 class _Handler(MotoRequestHandler):

@@ -1,7 +1,7 @@
 """The template, built and released: real Packer, real Ansible over ssh, booted machines, moto for EC2.
 
-One build of both processors' images takes a minute, so its tests look at one. On the machines are the project's own
-roles, run once more by Packer, the whole suite, and the last role.
+One build of both processors' images takes three minutes, so its tests look at one. On the machines are the project's
+own roles, run once more by Packer, the whole suite, and the last role.
 """
 
 from __future__ import annotations
